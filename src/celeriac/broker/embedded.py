@@ -109,9 +109,9 @@ class EmbeddedServer:
         Raises `NoServerFound` when there is no server program, `ServerFailed` when it does not
         come up.
         """
-        if self._pid and self._state() == "ready":
-            return self
-        if self._process is not None and self._process.poll() is not None:
+        if self._process is not None:
+            if self._process.poll() is None:
+                return self
             self._ended(self._process)  # somebody else killed it
         self._folder.create()
         self._password = self._folder.password()
