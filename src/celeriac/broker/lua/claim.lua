@@ -1,0 +1,114 @@
+#!lua flags=allow-oom
+-- Hands out up to ARGV[2] messages to the consumer ARGV[1], which holds ARGV[3] already.
+-- Returns {record version, paused, again, ms to the next delayed message (-1 none), messages}.
+local consumer, want, held = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+-- Isolated messages wait for an idle worker; after this long they stop others from claiming more.
+local ISOLATED_PATIENCE_MS = 30000
+
+local record = redis.call('HMGET', RECORD, 'version', 'paused', 'hold', 'order')
+if not record[1] then return redis.error_reply('NOTDECLARED the queue has no record') end
+local version = tonumber(record[1])
+local paused = record[2] == '1' or record[3] == '1'
+local now = now_ms()
+redis.call('ZADD', WORKERS, int(now), consumer)
+promote(now, 128)
+if paused then return {version, 1, 0, -1, {}} end
+
+local out, dropped, waits = {}, 0, {}
+local any_cancelled = redis.call('EXISTS', CANCELLED) == 1
+
+local function drop(letter, entry_id, flat, v)
+  redis.call('XACK', STREAM[letter], GROUP, entry_id)
+  redis.call('XDEL', STREAM[letter], entry_id)
+  dropped = dropped + 1
+  if not v then return bury_garbage(flat, now) end
+  if expired(v, now) then return discard('expired') end
+  redis.call('ZREM', CANCELLED, v[ID])
+  discard('cancelled')
+end
+
+local function hand_out(letter, entry)
+  local entry_id, flat = entry[1], entry[2]
+  local v = values_of(flat)
+  if not v or expired(v, now) or (any_cancelled and redis.call('ZSCORE', CANCELLED, v[ID])) then
+    return drop(letter, entry_id, flat, v)
+  end
+  waits[#waits + 1] = math.max(0, now - entry_ms(entry_id))
+  v[12], v[13] = letter, entry_id
+  out[#out + 1] = v
+end
+
+local function draw(letter, most)
+  local got = redis.call('XREADGROUP', 'GROUP', GROUP, consumer, 'COUNT', most, 'STREAMS', STREAM[letter], '>')
+  if not got then return 0 end
+  local entries = got[1][2]
+  for _, entry in ipairs(entries) do hand_out(letter, entry) end
+  return #entries
+end
+
+local function isolated_waiting_ms()
+  if redis.call('XLEN', ISOLATED) == 0 then return -1 end
+  local info = redis.call('XINFO', 'GROUPS', ISOLATED)[1]
+  local last = '0-0'
+  for n = 1, #info, 2 do
+    if info[n] == 'last-delivered-id' then last = info[n + 1] end
+  end
+  local head = redis.call('XRANGE', ISOLATED, '(' .. last, '+', 'COUNT', 1)
+  if #head == 0 then return -1 end
+  return now - entry_ms(head[1][1])
+end
+
+local alone = false
+if held == 0 then
+  alone = draw('i', 1) > 0
+elseif isolated_waiting_ms() > ISOLATED_PATIENCE_MS then
+  alone = true
+end
+
+if not alone and want > 0 then
+  -- `order` is a cycle of letters: whose turn it is to be served first, claim after claim.
+  local order = record[4]
+  local turn = tonumber(redis.call('HGET', COUNTERS, 'turn') or 0)
+  local share = {h = 0, n = 0, l = 0}
+  local whole = math.floor(want / #order)
+  if whole > 0 then
+    for k = 1, #order do
+      local letter = string.sub(order, k, k)
+      share[letter] = share[letter] + whole
+    end
+  end
+  for k = 0, want - whole * #order - 1 do
+    local at = (turn + k) % #order + 1
+    local letter = string.sub(order, at, at)
+    share[letter] = share[letter] + 1
+  end
+  local left, emptied = want, {}
+  local first = string.sub(order, turn % #order + 1, turn % #order + 1)
+  local function serve(letter, most)
+    if most <= 0 or emptied[letter] then return end
+    local got = draw(letter, most)
+    left = left - got
+    if got < most then emptied[letter] = true end
+  end
+  serve(first, share[first])
+  for _, letter in ipairs({'h', 'n', 'l'}) do
+    if letter ~= first then serve(letter, share[letter]) end
+  end
+  for _, letter in ipairs({'h', 'n', 'l'}) do serve(letter, left) end
+  if left < want then
+    redis.call('HSET', COUNTERS, 'turn', int((turn + want - left) % (#order * 1000)))
+  end
+  -- More may be waiting than one worker took: pass the wake-up on.
+  if left == 0 and redis.call('LLEN', WAKE) == 0 then redis.call('LPUSH', WAKE, '1') end
+end
+
+observe('wait', waits)
+
+local next_due = -1
+if #out == 0 then
+  -- Empty now, atomically: any wake-up left on the list is stale.
+  if dropped == 0 and not alone then redis.call('DEL', WAKE) end
+  local soonest = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
+  if #soonest > 0 then next_due = math.max(0, tonumber(soonest[2]) - now) end
+end
+return {version, 0, dropped > 0 and 1 or 0, next_due, out}

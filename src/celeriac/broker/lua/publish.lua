@@ -1,0 +1,53 @@
+#!lua
+-- Accepts messages. ARGV: the base of the queue's keys, the message count, then nine values for each:
+-- priority letter, id, task, head, body, delay ms, time to live ms, dedup key, dedup ttl ms.
+-- Returns only what was not simply accepted: {index, status, detail}...
+local now = now_ms()
+local base, total = ARGV[1], tonumber(ARGV[2])
+local limits = redis.call('HMGET', RECORD, 'maxMessages', 'maxMessageBytes')
+local room, bytes = tonumber(limits[1] or 0), tonumber(limits[2] or 0)
+if room > 0 then
+  local waiting = redis.call('ZCARD', DELAYED)
+  for _, letter in ipairs(LETTERS) do waiting = waiting + redis.call('XLEN', STREAM[letter]) end
+  room = room - waiting
+else
+  room = math.huge
+end
+
+local function accept(at)
+  if bytes > 0 and #ARGV[at + 3] + #ARGV[at + 4] > bytes then
+    return 'refused', 'message of ' .. (#ARGV[at + 3] + #ARGV[at + 4]) .. ' bytes is over limits.maxMessageBytes ' .. bytes
+  end
+  if room <= 0 then return 'refused', 'queue is full: limits.maxMessages ' .. limits[1] end
+  if ARGV[at + 7] ~= '' then
+    local key = base .. 'dedup:' .. ARGV[at + 7]
+    if not redis.call('SET', key, ARGV[at + 1], 'NX', 'PX', ARGV[at + 8]) then
+      return 'duplicate', redis.call('GET', key)
+    end
+  end
+  local delay, ttl = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
+  local expires = ttl > 0 and int(now + ttl) or '0'
+  local v = {ARGV[at], ARGV[at + 1], ARGV[at + 2], int(now), '0', '0', '0', expires, '', ARGV[at + 3], ARGV[at + 4]}
+  if delay > 0 then
+    make_delayed(v, now + delay)
+  else
+    redis.call('XADD', STREAM[v[P]], '*', unpack(flat_of(v)))
+  end
+  room = room - 1
+  return nil
+end
+
+local notes, accepted = {}, 0
+for n = 0, total - 1 do
+  local status, detail = accept(3 + 9 * n)
+  if status then
+    notes[#notes + 1] = {n, status, detail}
+  else
+    accepted = accepted + 1
+  end
+end
+if accepted > 0 then
+  count('accepted', accepted)
+  wake()
+end
+return notes

@@ -1,0 +1,25 @@
+#!lua flags=allow-oom
+-- Makes messages with an expired lease ready again, and forgets workers that left.
+-- ARGV: lease ms, limit. Returns how many messages were reclaimed.
+local lease, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
+local now, back, busy = now_ms(), 0, {}
+for _, letter in ipairs(LETTERS) do
+  local key = STREAM[letter]
+  for _, pending in ipairs(redis.call('XPENDING', key, GROUP, 'IDLE', int(lease), '-', '+', limit)) do
+    local v = take(key, pending[1], now)
+    if v then
+      put_back(v, true, 'lease_expired', pending[2], now)
+      back = back + 1
+    end
+  end
+  local summary = redis.call('XPENDING', key, GROUP)
+  for _, consumer in ipairs(summary[4] or {}) do busy[consumer[1]] = true end
+end
+for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '-inf', int(now - 10 * lease), 'LIMIT', 0, 100)) do
+  if not busy[consumer] then
+    for _, letter in ipairs(LETTERS) do redis.call('XGROUP', 'DELCONSUMER', STREAM[letter], GROUP, consumer) end
+    redis.call('ZREM', WORKERS, consumer)
+  end
+end
+redis.call('ZREMRANGEBYSCORE', CANCELLED, '-inf', int(now))
+return back

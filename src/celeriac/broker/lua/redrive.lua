@@ -1,0 +1,19 @@
+#!lua flags=allow-oom
+-- Moves dead letters back to their queue with a fresh count of attempts and deliveries; the history
+-- stays. ARGV: dead-letter entry ids. Returns how many moved: one that is gone already is skipped.
+local now, moved = now_ms(), 0
+for _, entry_id in ipairs(ARGV) do
+  local flat = read(DEAD, entry_id)
+  if flat then
+    redis.call('XDEL', DEAD, entry_id)
+    local reason = flat[24]
+    flat[23], flat[24] = nil, nil
+    local v = values_of(flat)
+    remember(v, cjson.encode({reason = 'redriven', deadReason = reason, endedMs = now}))
+    v[ATTEMPT], v[DELIVERY], v[LOST], v[EXPIRES] = '0', '0', '0', '0'
+    make_ready(v)
+    moved = moved + 1
+  end
+end
+count('redriven', moved)
+return moved

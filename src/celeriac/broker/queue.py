@@ -1,0 +1,391 @@
+"""The queue on Redis streams: publish, claim, renew, settle, reclaim, promote, redrive.
+
+    publish -> ready -> claim -> leased -> settle -> done | delayed | dead | discarded
+                 ^                  |                    |          |
+                 |  release/reclaim |       promote      |  redrive |
+                 +------------------+--------------------+----------+
+
+Every arrow is one Lua script (``lua/``), which also moves the queue's counters, so no crash between two
+commands can lose or double a message, or miscount one. A queue knows bytes: neither kombu nor Celery.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, TypeVar
+
+import redis
+from redis.exceptions import ResponseError
+
+from celeriac.broker import stats as statistics
+from celeriac.broker.keys import DEFAULT_PREFIX, QueueKeys, index_key
+from celeriac.broker.message import (
+    PRIORITIES,
+    Claim,
+    DeadLetter,
+    DeadMessage,
+    Done,
+    Lease,
+    Message,
+    NewMessage,
+    Priority,
+    QueueStats,
+    Receipt,
+    RetryAt,
+    Settlement,
+)
+from celeriac.broker.record import record_fields
+from celeriac.broker.scripts import Argument, script
+from celeriac.spec.policies import QueuePolicy
+
+#: What one publishing script call may carry: short enough not to hold up other clients.
+PUBLISH_CHUNK_MESSAGES = 500
+PUBLISH_CHUNK_BYTES = 1_000_000
+DEFAULT_LEASE_MS = 15_000
+_PAGE = 500
+_CANCEL_MEMORY_MS = 86_400_000
+
+_LETTER: dict[str, str] = {"high": "h", "normal": "n", "low": "l"}
+_PRIORITY: dict[bytes, Priority] = {b"h": "high", b"n": "normal", b"l": "low"}
+
+T = TypeVar("T")
+
+
+class QueueNotDeclared(LookupError):
+    """The queue has no record on the broker: nobody declared it yet."""
+
+
+class Queue:
+    """One queue on one broker.
+
+    The client must return bytes (``decode_responses=False``). Connection problems surface as redis-py's
+    ``ConnectionError`` and ``TimeoutError``; a publish that was cut off may have happened.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        name: str,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        lease_ms: int = DEFAULT_LEASE_MS,
+    ) -> None:
+        self.client = client
+        self.name = name
+        self.prefix = prefix
+        self.lease_ms = lease_ms
+        self.keys = QueueKeys.of(name, prefix=prefix)
+        self._indexed = False
+
+    def _run(self, name: str, *args: Argument, client: redis.Redis | None = None) -> Any:
+        try:
+            return script(name).run(client or self.client, self.keys.all, args)
+        except ResponseError as error:
+            if str(error).startswith("NOTDECLARED") or "NOGROUP" in str(error):
+                raise QueueNotDeclared(self.name) from error
+            raise
+
+    # --- the record -----------------------------------------------------------------------------
+
+    def declare(self, policy: QueuePolicy) -> int:
+        """Write the queue's record and return its version, which grows only when something changed."""
+        self._index()
+        flat: list[Argument] = []
+        for field, value in record_fields(policy).items():
+            flat += (field, value)
+        return int(self._run("declare", *flat))
+
+    def record(self) -> tuple[int, QueuePolicy]:
+        """Read the record's version and policy. Raises QueueNotDeclared."""
+        version, policy = self.client.hmget(self.keys.record, ["version", "policy"])  # type: ignore[misc]
+        if version is None or policy is None:
+            raise QueueNotDeclared(self.name)
+        return int(version), QueuePolicy.model_validate_json(policy)
+
+    def pause(self) -> None:
+        """Stop handing out messages, whatever the spec says, until :meth:`resume`."""
+        self._run("hold", "1")
+
+    def resume(self) -> None:
+        """Undo :meth:`pause`; a queue whose spec says paused stays paused."""
+        self._run("hold", "0")
+
+    def _index(self) -> None:
+        if not self._indexed:
+            self.client.sadd(index_key(self.prefix), self.name)
+            self._indexed = True
+
+    # --- producers ------------------------------------------------------------------------------
+
+    def publish(self, messages: Sequence[NewMessage]) -> list[Receipt]:
+        """Accept messages, and say for each what became of it.
+
+        Each message is whole or absent. Long lists go in chunks; when the connection breaks, the
+        exception's ``receipts`` holds what is known to have been answered before.
+        """
+        self._index()
+        receipts: list[Receipt] = []
+        for chunk in _chunks(messages):
+            try:
+                receipts += self._publish_chunk(chunk)
+            except redis.RedisError as error:
+                error.receipts = receipts  # type: ignore[attr-defined]
+                raise
+        return receipts
+
+    def _publish_chunk(self, chunk: Sequence[NewMessage]) -> list[Receipt]:
+        args: list[Argument] = [self.keys.base, len(chunk)]
+        for message in chunk:
+            args += (
+                _LETTER[message.priority],
+                message.id,
+                message.task,
+                message.head,
+                message.body,
+                message.delay_ms,
+                message.ttl_ms,
+                message.dedup_key,
+                message.dedup_ttl_ms,
+            )
+        receipts = [Receipt(message.id, "accepted") for message in chunk]
+        for index, status, detail in self._run("publish", *args):
+            text = detail.decode()
+            if status == b"duplicate":
+                receipts[index] = Receipt(text, "duplicate")
+            else:
+                receipts[index] = Receipt(chunk[index].id, "refused", text)
+        return receipts
+
+    def cancel(self, message_id: str) -> Literal["cancelled", "requested"]:
+        """Cancel a waiting message.
+
+        A delayed message is gone at once (``cancelled``). A ready one is discarded when a worker would
+        get it (``requested``); one that runs already, or is finished, is not affected.
+        """
+        answer = self._run("cancel", message_id, _CANCEL_MEMORY_MS)
+        return "cancelled" if answer == b"cancelled" else "requested"
+
+    # --- workers --------------------------------------------------------------------------------
+
+    def claim(self, consumer: str, *, count: int, held: int = 0) -> Claim:
+        """Lease up to ``count`` ready messages to ``consumer``, which holds ``held`` others.
+
+        Due delayed messages are promoted first; expired and cancelled ones are discarded on the way.
+        An isolated message comes alone, and only when nothing is held. Raises QueueNotDeclared.
+        """
+        version, paused, again, next_due, rows = self._run("claim", consumer, count, held)
+        return Claim([_message(row) for row in rows], version, bool(paused), bool(again), next_due)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep until somebody publishes, at most ``timeout_s`` seconds (0.01 at least)."""
+        return self.client.blpop([self.keys.wake], max(0.01, timeout_s)) is not None
+
+    def renew(self, consumer: str, leases: Iterable[Lease]) -> set[Lease]:
+        """Keep leases alive for another lease time; return those that are no longer held."""
+        pairs: list[Argument] = []
+        for lease in leases:
+            pairs += (lease[0], lease[1:])
+        return {lease.decode() for lease in self._run("renew", consumer, *pairs)}
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """Apply outcomes. False stands where the lease was lost, so nothing was changed there."""
+        answers = [True] * len(settlements)
+        done: dict[str, list[int]] = defaultdict(list)
+        other: list[int] = []
+        for index, settlement in enumerate(settlements):
+            if isinstance(settlement.outcome, Done):
+                done[settlement.message.lease[0]].append(index)
+            else:
+                other.append(index)
+        for letter, indexes in done.items():
+            for part in _parts(indexes, 1000):
+                ids = [settlements[index].message.lease[1:] for index in part]
+                runs = [settlements[index].run_ms or 0 for index in part]
+                for lost in self._run("done", letter, len(part), *ids, *runs):
+                    answers[part[lost]] = False
+        for part in _parts(other, 100):
+            args: list[Argument] = [len(part)]
+            for index in part:
+                args += _settle_args(settlements[index])
+            for lost in self._run("settle", *args):
+                answers[part[lost]] = False
+        return answers
+
+    def release(
+        self, consumer: str, leases: Iterable[Lease], *, charged: bool = False, reason: str = "released"
+    ) -> int:
+        """Make leased messages ready again; only ``charged`` ones count a lost delivery."""
+        args: list[Argument] = [consumer, "1" if charged else "0", reason]
+        for lease in leases:
+            args += (lease[0], lease[1:])
+        return int(self._run("release", *args)) if len(args) > 3 else 0
+
+    def abandon(
+        self, consumer: str, *, running: Sequence[Lease] | None = None, reason: str = "worker_lost"
+    ) -> int:
+        """Take back everything a dead consumer held, and forget it.
+
+        ``running`` names the messages it was executing, which alone are charged a delivery; None
+        charges all, for want of knowledge. Safe only when the consumer's process is surely gone.
+        """
+        total, more = 0, 1
+        mode: tuple[str, ...] = ("all",) if running is None else ("some", *running)
+        while more:
+            back, more = self._run("abandon", consumer, reason, _PAGE, *mode)
+            total += back
+        return total
+
+    # --- whoever looks after the queue ----------------------------------------------------------
+
+    def reclaim(self, *, lease_ms: int | None = None) -> int:
+        """Make messages whose lease has expired ready again, and forget workers long gone."""
+        return int(self._run("reclaim", lease_ms or self.lease_ms, _PAGE))
+
+    def promote(self, limit: int = 1000) -> int:
+        """Make due delayed messages ready; return how many were due."""
+        return int(self._run("promote", limit))
+
+    def trim_dead(self, *, now_ms: int, retention_ms: int) -> int:
+        """Purge dead letters older than the retention time."""
+        return int(self._run("trim", max(0, now_ms - retention_ms)))
+
+    def stats(self) -> QueueStats:
+        """Measure the queue, in one read."""
+        return statistics.parse(self.name, self._run("stats"))
+
+    # --- dead letters and purging ---------------------------------------------------------------
+
+    def dead(self, *, before: str = "", count: int = 100) -> list[DeadMessage]:
+        """List dead letters, newest first; ``before`` is the last entry of the page before."""
+        newest = f"({before}" if before else "+"
+        rows: Any = self.client.xrevrange(self.keys.dead, newest, "-", count=count)
+        return [statistics.dead_message(entry, fields) for entry, fields in rows]
+
+    def dead_letter(self, name: str) -> DeadMessage | None:
+        """Find a dead letter by its entry, or by its message id (which reads page after page)."""
+        if _is_entry(name):
+            rows: Any = self.client.xrange(self.keys.dead, name, name)
+            return statistics.dead_message(*rows[0]) if rows else None
+        return next((letter for letter in self.dead_letters() if letter.id == name), None)
+
+    def dead_letters(self, matches: Callable[[DeadMessage], bool] | None = None) -> Iterator[DeadMessage]:
+        """Go through all dead letters, newest first, a page at a time."""
+        before = ""
+        while page := self.dead(before=before, count=_PAGE):
+            yield from (letter for letter in page if matches is None or matches(letter))
+            before = page[-1].entry
+
+    def redrive(self, entries: Iterable[str]) -> int:
+        """Move dead letters back to ready with a fresh count of attempts; return how many moved.
+
+        Interrupted half-way it can simply be repeated: an entry moves once.
+        """
+        return sum(int(self._run("redrive", *part)) for part in _parts(list(entries), 100))
+
+    def purge_dead(self, entries: Iterable[str]) -> int:
+        """Delete dead letters for good; return how many there were."""
+        return sum(int(self._run("purge", "dead", 0, *part)) for part in _parts(list(entries), _PAGE))
+
+    def purge(self, *, ready: bool = True, delayed: bool = True) -> int:
+        """Delete waiting messages for good; leased ones are not touched."""
+        what = ([_LETTER[priority] for priority in PRIORITIES] + ["i"] if ready else []) + (
+            ["delayed"] if delayed else []
+        )
+        total = 0
+        for kind in what:
+            while gone := int(self._run("purge", kind, _PAGE)):
+                total += gone
+        return total
+
+
+def queues(client: redis.Redis, *, prefix: str = DEFAULT_PREFIX) -> list[str]:
+    """Name every queue that was ever declared or published to under a prefix."""
+    members: Any = client.smembers(index_key(prefix))
+    return sorted(name.decode() for name in members)
+
+
+def stats_of(
+    client: redis.Redis, names: Sequence[str], *, prefix: str = DEFAULT_PREFIX
+) -> list[QueueStats]:
+    """Measure many queues in one pipelined round trip."""
+    read = script("stats")
+    client.execute_command("SCRIPT", "LOAD", read.text)
+    pipeline = client.pipeline(transaction=False)
+    for name in names:
+        keys = QueueKeys.of(name, prefix=prefix).all
+        pipeline.execute_command("EVALSHA", read.sha, len(keys), *keys)
+    return [statistics.parse(name, raw) for name, raw in zip(names, pipeline.execute(), strict=True)]
+
+
+def _message(row: list[bytes]) -> Message:
+    entry = row[12].decode()
+    return Message(
+        lease=row[11].decode() + entry,
+        id=row[1].decode(),
+        task=row[2].decode("utf-8", "replace"),
+        body=row[10],
+        head=row[9],
+        priority=_PRIORITY[row[0]],
+        enqueued_ms=int(row[3]),
+        ready_ms=int(entry.partition("-")[0]),
+        attempt=int(row[4]),
+        delivery=int(row[5]) + 1,
+        lost=int(row[6]),
+        expires_ms=int(row[7]),
+        history=row[8],
+    )
+
+
+def _settle_args(settlement: Settlement) -> list[Argument]:
+    message, outcome = settlement.message, settlement.outcome
+    kind, delay, reason, line = "I", 0, "", b""
+    head: bytes | None = None
+    body: bytes | None = None
+    ran = settlement.run_ms is not None
+    if isinstance(outcome, RetryAt):
+        kind, delay, head, body = "R", max(0, outcome.delay_ms), outcome.head, outcome.body
+    elif isinstance(outcome, DeadLetter):
+        kind, reason = "X", outcome.reason
+    elif not isinstance(outcome, Done):
+        reason = outcome.reason
+    if isinstance(outcome, RetryAt | DeadLetter) and outcome.failure is not None:
+        line = outcome.failure.line(attempt=message.attempt + ran, delivery=message.delivery)
+    replaced = head is not None or body is not None
+    args: list[Argument] = [
+        message.lease[0],
+        message.lease[1:],
+        kind,
+        delay,
+        reason,
+        line,
+        "1" if replaced else "0",
+        "" if settlement.run_ms is None else settlement.run_ms,
+    ]
+    if replaced:
+        args += (message.head if head is None else head, message.body if body is None else body)
+    return args
+
+
+def _is_entry(name: str) -> bool:
+    first, _, second = name.partition("-")
+    return first.isdigit() and second.isdigit()
+
+
+def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _chunks(messages: Sequence[NewMessage]) -> Iterator[Sequence[NewMessage]]:
+    start, size = 0, 0
+    for index, message in enumerate(messages):
+        weight = len(message.body) + len(message.head)
+        if index > start and (
+            index - start >= PUBLISH_CHUNK_MESSAGES or size + weight > PUBLISH_CHUNK_BYTES
+        ):
+            yield messages[start:index]
+            start, size = index, 0
+        size += weight
+    if start < len(messages):
+        yield messages[start:]

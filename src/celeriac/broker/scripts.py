@@ -1,0 +1,44 @@
+"""Loads the Lua scripts that move messages, and runs them by digest.
+
+Each script is its shebang line, then lua/common.lua, then its own text. A server that lost its
+script cache (a restart, SCRIPT FLUSH) answers NOSCRIPT; the script is then sent whole, which is safe
+because a refused EVALSHA has done nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import redis
+from redis.exceptions import NoScriptError
+
+Argument = str | bytes | int
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's text and the digest under which servers know it."""
+
+    text: str
+    sha: str
+
+    def run(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        """Run it in one round trip, or two when the server did not know it."""
+        try:
+            return client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return client.execute_command("EVAL", self.text, len(keys), *keys, *args)
+
+
+@cache
+def script(name: str) -> Script:
+    """Load the script ``name`` from the package."""
+    folder = files("celeriac.broker") / "lua"
+    shebang, _, own = (folder / f"{name}.lua").read_text().partition("\n")
+    text = "\n".join((shebang, (folder / "common.lua").read_text(), own))
+    return Script(text=text, sha=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -1,0 +1,92 @@
+"""Reads what the broker's scripts counted: raw replies become QueueStats and DeadMessage."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from celeriac.broker.message import (
+    DeadMessage,
+    Histogram,
+    Priority,
+    QueueStats,
+    WorkerSeen,
+)
+
+_STREAMS = ("high", "normal", "low", "isolated")
+_PRIORITY: dict[bytes, Priority] = {b"h": "high", b"n": "normal", b"l": "low"}
+
+
+def parse(name: str, raw: list[Any]) -> QueueStats:
+    """Turn the reply of lua/stats.lua into statistics."""
+    now, flat, record, streams, delayed, due, dead, seen, leased, bounds = raw
+    counters = {flat[n].decode(): int(flat[n + 1]) for n in range(0, len(flat), 2)}
+    version, paused, hold, _ = record
+    oldest = [int(stream[2]) for stream in streams if stream[2]]
+    return QueueStats(
+        name=name,
+        now_ms=int(now),
+        accepted=counters.get("accepted", 0),
+        done=counters.get("done", 0),
+        discarded=counters.get("discarded", 0),
+        purged=counters.get("purged", 0),
+        retried=counters.get("retried", 0),
+        redelivered=counters.get("redelivered", 0),
+        redriven=counters.get("redriven", 0),
+        dead=int(dead),
+        dead_total=counters.get("dead", 0),
+        discarded_by={
+            field.partition(":")[2]: value
+            for field, value in counters.items()
+            if field.startswith("discarded:")
+        },
+        ready_by={
+            stream: int(row[0]) - int(row[1]) for stream, row in zip(_STREAMS, streams, strict=True)
+        },
+        leased=sum(int(row[1]) for row in streams),
+        delayed=int(delayed),
+        due=int(due),
+        oldest_ready_ms=max(0, int(now) - min(oldest)) if oldest else 0,
+        declared=version is not None,
+        paused=paused == b"1" or hold == b"1",
+        version=int(version or 0),
+        workers=_workers(seen, leased),
+        wait=_histogram(counters, "wait", bounds),
+        run=_histogram(counters, "run", bounds),
+    )
+
+
+def _workers(seen: list[bytes], leased: list[Any]) -> list[WorkerSeen]:
+    last = {seen[n].decode(): int(float(seen[n + 1])) for n in range(0, len(seen), 2)}
+    held: dict[str, int] = dict.fromkeys(last, 0)
+    for n in range(0, len(leased), 2):
+        consumer = leased[n].decode()
+        held[consumer] = held.get(consumer, 0) + int(leased[n + 1])
+    return [WorkerSeen(name, last.get(name, 0), held[name]) for name in sorted(held)]
+
+
+def _histogram(counters: dict[str, int], name: str, bounds: list[int]) -> Histogram:
+    return Histogram(
+        bounds_ms=tuple(int(bound) for bound in bounds),
+        counts=tuple(counters.get(f"{name}{n}", 0) for n in range(len(bounds) + 1)),
+        sum_ms=counters.get(f"{name}sum", 0),
+    )
+
+
+def dead_message(entry: bytes, fields: dict[bytes, bytes]) -> DeadMessage:
+    """Turn an entry of the dead-letter stream into a dead letter."""
+    entry_id = entry.decode()
+    return DeadMessage(
+        entry=entry_id,
+        id=fields[b"i"].decode(),
+        task=fields[b"t"].decode("utf-8", "replace"),
+        priority=_PRIORITY[fields[b"p"]],
+        enqueued_ms=int(fields[b"q"]),
+        dead_ms=int(entry_id.partition("-")[0]),
+        attempt=int(fields[b"a"]),
+        delivery=int(fields[b"d"]),
+        reason=fields[b"r"].decode(),
+        history=[json.loads(line) for line in fields[b"y"].splitlines() if line],
+        head=fields[b"h"],
+        body=fields[b"b"],
+    )
