@@ -1,0 +1,167 @@
+"""How dead letters are picked and written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from celeriac.cli.durations import ago
+from celeriac.cli.output import Cell, Column
+
+if TYPE_CHECKING:
+    from celeriac.broker.message import DeadMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which dead letters are meant; what is None does not matter."""
+
+    reason: str | None = None
+    error: str | None = None
+    task: str | None = None
+    since: timedelta | None = None
+
+    @property
+    def given(self) -> bool:
+        return any(part is not None for part in (self.reason, self.error, self.task, self.since))
+
+    def matches(self, letter: DeadMessage) -> bool:
+        """Tell whether reason, task and error class fit; the class may leave out its module."""
+        return (
+            _fits(self.reason, letter.reason)
+            and _fits(self.task, letter.task)
+            and (
+                _fits(self.error, letter.error)
+                or _fits(self.error, letter.error.rpartition(".")[2])
+            )
+        )
+
+    def too_old(self, letter: DeadMessage, now_ms: int) -> bool:
+        if self.since is None:
+            return False
+        return letter.dead_ms < now_ms - self.since / timedelta(milliseconds=1)
+
+
+def _fits(pattern: str | None, text: str) -> bool:
+    return pattern is None or fnmatchcase(text.lower(), pattern.lower())
+
+
+def timestamp(ms: int) -> str:
+    """A time as text: UTC, to the millisecond."""
+    return (
+        datetime.fromtimestamp(ms / 1000, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
+
+
+def columns(*, wide: bool = False) -> list[Column]:
+    head = [Column("ID"), Column("TASK"), Column("REASON"), Column("ERROR")]
+    if wide:
+        head += [Column("PRIORITY"), Column("ENTRY"), Column("ATTEMPTS", right=True)]
+        head += [Column("DELIVERIES", right=True)]
+    return [*head, Column("DIED", right=True), Column("MESSAGE")]
+
+
+def row(letter: DeadMessage, now_ms: int, *, wide: bool = False) -> list[Cell]:
+    cells: list[Cell] = [letter.id or letter.entry, letter.task or None, letter.reason]
+    cells.append(letter.error or None)
+    if wide:
+        cells += [letter.priority, letter.entry, letter.attempt, letter.delivery]
+    died = ago((now_ms - letter.dead_ms) / 1000) + " ago"
+    message = letter.message if wide or len(letter.message) <= 60 else letter.message[:59] + "…"
+    return [*cells, died, message or None]
+
+
+def json_of(letter: DeadMessage, *, history: bool = False, payload: bool = False) -> dict[str, Any]:
+    """A dead letter as JSON; its body only when asked for."""
+    record: dict[str, Any] = {
+        "entry": letter.entry,
+        "id": letter.id,
+        "task": letter.task,
+        "priority": letter.priority,
+        "reason": letter.reason,
+        "error": letter.error,
+        "message": letter.message,
+        "attempts": letter.attempt,
+        "deliveries": letter.delivery,
+        "enqueuedAt": timestamp(letter.enqueued_ms),
+        "diedAt": timestamp(letter.dead_ms),
+        "bodyBytes": len(letter.body),
+    }
+    if history:
+        record["history"] = [_history(line) for line in letter.history]
+    if payload:
+        record["headers"] = _decoded(letter.head) if letter.head else {}
+        record["body"] = _decoded(letter.body)
+    return record
+
+
+def _history(line: dict[str, Any]) -> dict[str, Any]:
+    """A history line with times that people can read."""
+    known = dict(line)
+    for ms, at in (("startedMs", "startedAt"), ("endedMs", "endedAt")):
+        if known.get(ms):
+            known[at] = timestamp(known.pop(ms))
+    return known
+
+
+def _decoded(raw: bytes) -> Any:
+    """JSON as it is, text as text, anything else as its repr."""
+    try:
+        return json.loads(raw)
+    except ValueError:
+        pass
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return repr(raw)
+
+
+def show_text(letter: DeadMessage, queue: str, now_ms: int, *, payload: bool) -> list[str]:
+    """A dead letter for reading: what it is, why it died, and every attempt, newest first."""
+    died = ago((now_ms - letter.dead_ms) / 1000)
+    facts = {
+        "Message": letter.id,
+        "Entry": letter.entry,
+        "Queue": f"{queue} ({letter.priority} priority)",
+        "Task": letter.task,
+        "Enqueued": timestamp(letter.enqueued_ms),
+        "Died": f"{timestamp(letter.dead_ms)} ({died} ago)",
+        "Reason": letter.reason,
+        "Attempts": f"{letter.attempt} (finished runs)",
+        "Deliveries": f"{letter.delivery} (hand-outs to a worker)",
+        "Payload": f"{len(letter.body)} bytes" + ("" if payload else "; --payload shows them"),
+    }
+    lines = [f"{name + ':':<12}{value}" for name, value in facts.items()]
+    lines += ["", "History, newest first:"]
+    lines += [line for entry in letter.history for line in _history_text(entry)] or ["  (none)"]
+    if payload:
+        lines += [
+            "",
+            "Headers:",
+            json.dumps(_decoded(letter.head or b"{}"), ensure_ascii=False, indent=2),
+        ]
+        lines += ["", "Body:", json.dumps(_decoded(letter.body), ensure_ascii=False, indent=2)]
+    lines += ["", f"Send it back with: celeriac dlq redrive {queue} {letter.id or letter.entry}"]
+    return lines
+
+
+def _history_text(entry: dict[str, Any]) -> list[str]:
+    when = timestamp(entry["endedMs"]) if entry.get("endedMs") else "?"
+    head = f"  {when}  attempt {entry.get('attempt', '?')}, delivery {entry.get('delivery', '?')}"
+    if entry.get("startedMs") and entry.get("endedMs"):
+        head += f", ran {max(0, entry['endedMs'] - entry['startedMs'])} ms"
+    head += f": {entry.get('reason', '?')}"
+    lines = [head]
+    error = " ".join(f"{entry.get('error', '')}: {entry.get('message', '')}".strip(": ").split())
+    if error:
+        lines.append(f"      {error}")
+    where = [f"worker {entry['worker']}"] if entry.get("worker") else []
+    where += [f"traceback {entry['digest']}"] if entry.get("digest") else []
+    if where:
+        lines.append(f"      {', '.join(where)}")
+    return lines

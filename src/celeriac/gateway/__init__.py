@@ -1,0 +1,1 @@
+"""What the platform serves over HTTP, beside the broker."""
