@@ -6,21 +6,15 @@ producers and workers both read it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from celeriac.spec.rules import Rule, SpecModel
+from celeriac.spec.text import ErrorName
 
 ErrorAction = Literal["Retry", "DeadLetter", "Discard"]
 PriorityMode = Literal["Strict", "Weighted"]
-
-ErrorName = Annotated[
-    str,
-    Field(
-        min_length=1, max_length=200, pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
-    ),
-]
 
 _DAY_S = 86_400
 

@@ -1,0 +1,63 @@
+"""Bounded kinds of text, each with a pattern and the words that explain it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import Field
+
+_NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+_QUEUE: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_DOTTED: Final = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
+_APP: Final = (
+    r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
+    r"(:[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*)?$"
+)
+_SOLID: Final = r"^[^\s]+$"
+_SOLID_OR_EMPTY: Final = r"^[^\s]*$"
+_ENV: Final = r"^[A-Za-z_][A-Za-z0-9_.-]*$"
+_ENV_PREFIX: Final = r"^([A-Za-z_][A-Za-z0-9_.-]*)?$"
+_KEY: Final = r"^[A-Za-z0-9._-]+$"
+_CRON: Final = r"^[0-9A-Z*,/#-]+( [0-9A-Z*,/#-]+){4}$"
+_ZONE: Final = r"^[A-Za-z][A-Za-z0-9_+/-]*$"
+_QUANTITY: Final = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+_CAMEL: Final = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+_TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
+
+#: What a value must look like, for the reader of an error; found by the pattern it failed.
+PATTERN_HELP: Final[dict[str, str]] = {
+    _NAME: "must be lower-case letters, digits and hyphens, such as message-delivery",
+    _SUBDOMAIN: "must be lower-case letters, digits, hyphens and dots, such as broker-url",
+    _QUEUE: "must be letters, digits, dots, underscores and hyphens, such as message-delivery",
+    _DOTTED: "must be a class name such as TimeoutError or smtplib.SMTPException",
+    _APP: "must be a module, or module:attribute, such as messaging.app:app",
+    _SOLID: "must not contain spaces",
+    _SOLID_OR_EMPTY: "must not contain spaces",
+    _ENV: "must be the name of an environment variable, such as SMTP_HOST",
+    _ENV_PREFIX: "must be the beginning of a variable's name, such as SMTP_",
+    _KEY: "must be letters, digits, dots, underscores and hyphens, such as url",
+    _CRON: "must be five cron fields separated by single spaces, such as 0 3 * * MON",
+    _ZONE: "must be the name of a time zone, such as Europe/Berlin",
+    _QUANTITY: "must be a Kubernetes quantity, such as 500m or 256Mi",
+    _CAMEL: "must be CamelCase, such as WorkersFailing",
+    _TIME: "must be a UTC time, such as 2026-01-31T09:30:00Z",
+}
+
+ResourceName = Annotated[str, Field(min_length=1, max_length=47, pattern=_NAME)]
+NamespaceName = Annotated[str, Field(min_length=1, max_length=63, pattern=_NAME)]
+ScheduleName = Annotated[str, Field(min_length=1, max_length=47, pattern=_NAME)]
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=_SUBDOMAIN)]
+QueueName = Annotated[str, Field(min_length=1, max_length=128, pattern=_QUEUE)]
+ErrorName = Annotated[str, Field(min_length=1, max_length=200, pattern=_DOTTED)]
+AppPath = Annotated[str, Field(min_length=1, max_length=200, pattern=_APP)]
+Image = Annotated[str, Field(max_length=512, pattern=_SOLID_OR_EMPTY)]
+TaskName = Annotated[str, Field(min_length=1, max_length=255, pattern=_SOLID)]
+EnvName = Annotated[str, Field(min_length=1, max_length=128, pattern=_ENV)]
+EnvPrefix = Annotated[str, Field(max_length=64, pattern=_ENV_PREFIX)]
+KeyName = Annotated[str, Field(min_length=1, max_length=253, pattern=_KEY)]
+CronText = Annotated[str, Field(min_length=9, max_length=100, pattern=_CRON)]
+ZoneName = Annotated[str, Field(min_length=1, max_length=64, pattern=_ZONE)]
+Quantity = Annotated[int, Field(ge=0)] | Annotated[str, Field(max_length=32, pattern=_QUANTITY)]
+CamelCase = Annotated[str, Field(min_length=1, max_length=128, pattern=_CAMEL)]
+UtcTime = Annotated[str, Field(max_length=20, pattern=_TIME)]
