@@ -1,0 +1,121 @@
+"""What Celery says around a task's body, packed into a message's `head` and out again.
+
+A protocol-2 message carries some twenty headers, nearly all of them null. The head is a compact JSON object
+of what differs from the default, and is empty when nothing does:
+
+    h   Celery headers. Task name and id travel as fields of their own; delay and expiry are durations
+        that the broker keeps; `argsrepr` and `kwargsrepr` are the payload again, so they are left out.
+    p   message properties: `reply_to`, `priority` as a number, `correlation_id` when it is not the id
+    ct  content type when it is not application/json
+    ce  content encoding when it is not utf-8
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+JSON = "application/json"
+UTF_8 = "utf-8"
+
+_ELSEWHERE = frozenset({"task", "id", "argsrepr", "kwargsrepr", "eta", "expires"})
+#: Headers of ours that are an instruction to the publisher and end with it.
+DEDUP_KEY = "celeriac_dedup_key"
+DEDUP_SECONDS = "celeriac_dedup_seconds"
+_LEFT_OUT = _ELSEWHERE | {DEDUP_KEY, DEDUP_SECONDS}
+
+#: Celery's headers whose default is null, zero or empty: left out when they are any of that.
+#: `ignore_result` is not among them: there null means that the task's own setting decides.
+_EMPTY_BY_DEFAULT = frozenset(
+    {
+        "shadow",
+        "group",
+        "group_index",
+        "retries",
+        "parent_id",
+        "replaced_task_nesting",
+        "stamped_headers",
+        "stamps",
+    }
+)
+_NO_LIMITS = ([None, None], (None, None))
+_PROPERTIES = ("reply_to", "priority")
+
+Decoded = tuple[dict[str, Any], dict[str, Any], str, str]
+
+
+def encode(
+    headers: Mapping[str, Any],
+    properties: Mapping[str, Any] | None = None,
+    content_type: str | None = JSON,
+    content_encoding: str | None = UTF_8,
+) -> bytes:
+    """Pack what `decode` cannot guess. Raises TypeError for a header that JSON cannot carry."""
+    id_ = headers.get("id")
+    h = {
+        name: value
+        for name, value in headers.items()
+        if (value or name not in _EMPTY_BY_DEFAULT) and name not in _LEFT_OUT
+    }
+    if h.get("root_id") == id_:
+        h.pop("root_id", None)
+    if h.get("lang") == "py":
+        del h["lang"]
+    if h.get("ignore_result") is False:
+        del h["ignore_result"]
+    if h.get("timelimit", _NO_LIMITS[0]) in _NO_LIMITS:
+        h.pop("timelimit", None)
+    head: dict[str, Any] = {}
+    if h:
+        head["h"] = h
+    if properties:
+        p = {name: properties[name] for name in _PROPERTIES if properties.get(name)}
+        correlation_id = properties.get("correlation_id")
+        if correlation_id and correlation_id != id_:
+            p["correlation_id"] = correlation_id
+        if p:
+            head["p"] = p
+    if content_type and content_type != JSON:
+        head["ct"] = content_type
+    if content_encoding and content_encoding.lower() != UTF_8:
+        head["ce"] = content_encoding
+    return _dumps(head).encode() if head else b""
+
+
+def decode(head: bytes, id: str, task: str) -> Decoded:
+    """Unpack a head into headers, properties, content type and content encoding.
+
+    Headers with a null or empty default stay absent: Celery's own request object fills them in.
+    Raises ValueError for a head that is not what `encode` writes.
+    """
+    if not head:
+        headers = {"id": id, "task": task, "root_id": id, "ignore_result": False}
+        return headers, {"correlation_id": id, "reply_to": ""}, JSON, UTF_8
+    loaded = _loads(head)
+    if not isinstance(loaded, dict):
+        raise ValueError("the head of a message must be a JSON object")
+    headers = {"id": id, "task": task, "root_id": id, "ignore_result": False, **loaded.get("h", {})}
+    properties = {"correlation_id": id, "reply_to": "", **loaded.get("p", {})}
+    return headers, properties, loaded.get("ct", JSON), loaded.get("ce", UTF_8)
+
+
+def _rich(value: Any) -> Any:
+    # Imported only when needed: datetimes, UUIDs and decimals in headers, in kombu's notation.
+    from kombu.utils.json import JSONEncoder
+
+    return JSONEncoder().default(value)
+
+
+_encoder = json.JSONEncoder(
+    separators=(",", ":"), ensure_ascii=False, check_circular=False, default=_rich
+)
+_dumps = _encoder.encode
+
+
+def _loads(head: bytes) -> Any:
+    if b'"__type__"' in head:
+        from kombu.utils.json import loads
+
+        return loads(head)
+    return json.loads(head)
