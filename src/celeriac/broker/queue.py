@@ -98,7 +98,7 @@ class Queue:
 
     def record(self) -> tuple[int, QueuePolicy]:
         """Read the record's version and policy. Raises QueueNotDeclared."""
-        version, policy = self.client.hmget(self.keys.record, ["version", "policy"])  # type: ignore[misc]
+        version, policy = self.client.hmget(self.keys.record, ["version", "policy"])
         if version is None or policy is None:
             raise QueueNotDeclared(self.name)
         return int(version), QueuePolicy.model_validate_json(policy)

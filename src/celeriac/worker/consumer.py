@@ -1,0 +1,257 @@
+"""What one process holds of a queue: messages claimed, running, and finished but not settled yet.
+
+Pools take messages from here and bring settlements back. Everything that talks to the broker on a
+worker's behalf goes through this class, and survives the broker: outcomes that could not be settled wait
+until it is back, since their leases are still ours or somebody else's by then, which settling will tell.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+import redis
+
+from celeriac.broker.message import Lease, Message, Settlement
+from celeriac.broker.queue import Queue, QueueNotDeclared
+from celeriac.spec.policies import QueuePolicy
+from celeriac.worker.prefetch import Prefetch
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Finished messages are settled when so many wait, or when the oldest has waited so long.
+SETTLE_MESSAGES = 128
+SETTLE_AFTER_S = 0.005
+#: An idle worker asks again at least so often: a wake-up can be lost with a frozen worker.
+LONGEST_WAIT_S = 1.0
+#: With the broker out of reach, try again after this, doubling up to a second.
+_RETRY_S = 0.05
+
+
+class Consumer:
+    """One consumer of a queue, shared by the threads of one process."""
+
+    def __init__(self, queue: Queue, name: str, *, slots: int) -> None:
+        self.queue = queue
+        self.name = name
+        self.prefetch = Prefetch(slots)
+        self.waiting: SimpleQueue[Message | None] = SimpleQueue()
+        self.running: dict[Lease, tuple[Message, float]] = {}
+        self.finished_one = threading.Event()
+        self.closing = threading.Event()
+        self.last_take = time.monotonic()
+        #: Since when the broker has answered without a break; None while it does not.
+        self.connected_since: float | None = None
+        self.count = 0
+        self._finished: deque[Settlement] = deque()
+        self._oldest_finished = 0.0
+        self._settling = threading.Lock()
+        self._lost: set[Lease] = set()
+        self._policy = QueuePolicy()
+        self._version = -1
+        self._failures = 0
+        self._alone = False
+
+    # --- what is held ---------------------------------------------------------------------------
+
+    @property
+    def held(self) -> int:
+        """Messages on lease: waiting, running or not settled yet."""
+        return self.waiting.qsize() + len(self.running) + len(self._finished)
+
+    def policy(self) -> QueuePolicy:
+        """The queue's policy as last read from its record."""
+        return self._policy
+
+    def begin(self, message: Message) -> bool:
+        """Note that a message starts; False when its lease was lost while it waited."""
+        self.last_take = started = time.monotonic()
+        if message.lease in self._lost:
+            self._lost.discard(message.lease)
+            logger.warning("%s[%s] lost its lease before it started", message.task, message.id)
+            return False
+        self.running[message.lease] = (message, started)
+        return True
+
+    def finish(self, settlement: Settlement) -> None:
+        """Note that a message ended; it is settled soon, at once when nothing else waits."""
+        message = settlement.message
+        entry = self.running.pop(message.lease, None)
+        now = time.monotonic()
+        if entry is not None:
+            self.prefetch.observe(now - entry[1])
+        if not self._finished:
+            self._oldest_finished = now
+        self._finished.append(settlement)
+        self.count += 1
+        if self.settle_is_due(now) or self.waiting.empty():
+            self.settle()
+
+    def settle_is_due(self, now: float) -> bool:
+        """Whether finished messages have waited long enough."""
+        waiting = len(self._finished)
+        return waiting > 0 and (
+            waiting >= SETTLE_MESSAGES or now - self._oldest_finished >= SETTLE_AFTER_S
+        )
+
+    # --- talking to the broker ------------------------------------------------------------------
+
+    def claim(self) -> bool:
+        """Fill up to capacity; False when nothing came. Sleeps when the broker has nothing to give."""
+        room = self.prefetch.capacity - self.held
+        if self._alone and self.held:
+            return False
+        if room <= 0:
+            return False
+        claim = self.ask(lambda: self.queue.claim(self.name, count=room, held=self.held))
+        if claim is None:
+            return False
+        if claim.version != self._version:
+            self.read_record()
+        self._alone = len(claim.messages) == 1 and claim.messages[0].isolated
+        if self._alone:
+            message = claim.messages[0]
+            logger.warning(
+                "%s[%s] runs alone: %d workers died with it", message.task, message.id, message.lost
+            )
+        for message in claim.messages:
+            self.waiting.put(message)
+        if claim.messages or claim.again:
+            return True
+        self._sleep(claim.next_due_ms)
+        return False
+
+    def settle(self) -> bool:
+        """Settle what is finished; False when the broker could not be reached."""
+        if not self._settling.acquire(blocking=False):
+            return True  # another thread is at it, and will take ours along or leave them to the keeper
+        try:
+            batch: list[Settlement] = []
+            while self._finished:
+                batch.append(self._finished.popleft())
+            if not batch:
+                return True
+            answers = self.ask(lambda: self.queue.settle(batch))
+            if answers is None:
+                self._finished.extendleft(reversed(batch))
+                return False
+        finally:
+            self._settling.release()
+            self.finished_one.set()
+        for settlement, ours in zip(batch, answers, strict=True):
+            if not ours:
+                message = settlement.message
+                logger.warning(
+                    "%s[%s] finished after its lease was lost (%s): it counts where it runs again",
+                    message.task,
+                    message.id,
+                    type(settlement.outcome).__name__,
+                )
+        return True
+
+    def renew(self) -> None:
+        """Keep the leases of everything held, and note those that are gone."""
+        leases = [lease for lease in self.running]
+        leases += [settlement.message.lease for settlement in list(self._finished)]
+        waiting = self._peek()
+        leases += [message.lease for message in waiting]
+        lost = self.ask(lambda: self.queue.renew(self.name, leases))
+        if lost:
+            self._lost |= lost & {message.lease for message in waiting}
+
+    def give_back(self) -> int:
+        """Hand messages that have not started back to the queue, free of charge."""
+        leases: list[Lease] = []
+        while True:
+            try:
+                message = self.waiting.get_nowait()
+            except Empty:
+                break
+            if message is not None:
+                leases.append(message.lease)
+        if leases:
+            self.ask(lambda: self.queue.release(self.name, leases))
+        return len(leases)
+
+    def give_back_all(self) -> None:
+        """Hand back everything, running messages too: the process is about to end."""
+        self.settle()
+        self.give_back()
+        leases = list(self.running)
+        if leases:
+            self.ask(lambda: self.queue.release(self.name, leases))
+
+    def leave(self) -> None:
+        """Take this consumer, which holds nothing any more, off the queue's list."""
+        self.ask(lambda: self.queue.abandon(self.name, running=[]))
+
+    def reclaim(self) -> None:
+        """Make other workers' expired leases ready, once the broker has been up for a whole lease.
+
+        After an outage every lease looks expired: their holders must have had time to renew.
+        """
+        since = self.connected_since
+        if since is not None and time.monotonic() - since > self.queue.lease_ms / 1000:
+            self.ask(self.queue.reclaim)
+
+    def read_record(self) -> None:
+        """Read the queue's policy, where it may have changed."""
+        record = self.ask(self.queue.record)
+        if record is not None:
+            self._version, self._policy = record
+
+    def _sleep(self, next_due_ms: int) -> None:
+        timeout = LONGEST_WAIT_S if next_due_ms < 0 else min(LONGEST_WAIT_S, next_due_ms / 1000)
+        if not self.closing.is_set():
+            self.ask(lambda: self.queue.wait(timeout))
+
+    def ask(self, call: Callable[[], T]) -> T | None:
+        """Ask the broker; None when it could not answer, after a short wait."""
+        try:
+            answer = call()
+        except QueueNotDeclared:
+            self._after_trouble("no record, so it gets the default policy", self._declare)
+            return None
+        except redis.RedisError as error:
+            self._after_trouble(f"{type(error).__name__}: {error}")
+            return None
+        if self.connected_since is None:
+            self.connected_since = time.monotonic()
+            if self._failures:
+                logger.info("queue %s: the broker answers again", self.queue.name)
+            self._failures = 0
+        return answer
+
+    def _declare(self) -> None:
+        self.queue.declare(self._policy)
+
+    def _after_trouble(self, text: str, remedy: Callable[[], None] | None = None) -> None:
+        self.connected_since = None
+        self._failures += 1
+        if self._failures == 1:
+            logger.error("queue %s: %s; holding what is leased and trying again", self.queue.name, text)
+        try:
+            if remedy is not None:
+                remedy()
+        except redis.RedisError:
+            logger.debug("queue %s: declaring failed", self.queue.name, exc_info=True)
+        self.closing.wait(min(1.0, _RETRY_S * 2 ** min(self._failures, 6)))
+
+    def _peek(self) -> list[Message]:
+        held: list[Message] = []
+        for _ in range(self.waiting.qsize()):
+            try:
+                message = self.waiting.get_nowait()
+            except Empty:
+                break
+            if message is not None:
+                held.append(message)
+            self.waiting.put(message)
+        return held

@@ -1,0 +1,286 @@
+"""Runs a worker: the user's Celery app, one queue, one pool, until told to stop.
+
+    signals -> drain          main thread: the pool (solo, threads) or the parent of children (prefork)
+                              keeper thread: leases, late settlements, the end of a drain
+                              remote thread: Celery's remote control       http thread: probes, metrics
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Literal
+
+from billiard import util as billiard_util
+from celery import Celery, signals
+from celery.app.trace import setup_worker_optimizations
+
+from celeriac.broker.connection import celery_broker_url, connect, parse
+from celeriac.broker.message import Lease, Message
+from celeriac.broker.queue import Queue
+from celeriac.client.progress import QueueProgress
+from celeriac.worker import http
+from celeriac.worker.attempt import AttemptRunner
+from celeriac.worker.consumer import Consumer
+from celeriac.worker.keeper import Keeper
+from celeriac.worker.limits import Running, Slot, TimeLimits
+from celeriac.worker.pools.prefork import Prefork
+from celeriac.worker.pools.solo import run_solo
+from celeriac.worker.pools.threads import run_threads
+from celeriac.worker.remote import RemoteControl
+
+logger = logging.getLogger(__name__)
+
+Pool = Literal["solo", "prefork", "threads"]
+
+#: A worker whose threads have not moved for so long is not live.
+STALE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """How to run a worker. Times are in seconds; a limit of 0 means none."""
+
+    queue: str
+    pool: Pool = "prefork"
+    concurrency: int = 1
+    name: str = ""
+    broker: str | None = None
+    soft_timeout_s: float = 0
+    timeout_s: float = 0
+    drain_s: float = 30
+    lease_s: int = 15
+    http_host: str = "127.0.0.1"
+    http_port: int | None = None
+    log_level: str = "INFO"
+
+
+def run_worker(app: Celery, options: WorkerOptions) -> int:
+    """Run a worker until SIGTERM or SIGINT, then drain it; return its exit code.
+
+    Raises BrokerURLError for a bad broker URL, ValueError for options that contradict each other, and
+    OSError when the HTTP port is taken.
+    """
+    worker = Worker(app, options)
+    worker.run()
+    return 0
+
+
+class Worker:
+    """A worker process and what runs in it."""
+
+    def __init__(self, app: Celery, options: WorkerOptions) -> None:
+        _check(options)
+        self.app = app
+        self.options = options
+        self.name = options.name or f"{options.queue}@{socket.gethostname()}:{os.getpid()}"
+        self._prefix = parse(options.broker).prefix
+        slots = {"solo": 1, "threads": options.concurrency, "prefork": 0}[options.pool]
+        self.consumer = Consumer(self._queue(), self.name, slots=slots)
+        self.keeper: Keeper | None = None
+        self.prefork: Prefork | None = None
+        self._stops = 0
+
+    def run(self) -> None:
+        """Run until drained."""
+        self._set_up_app()
+        server = self._serve_http()
+        remote = RemoteControl(
+            self.app, hostname=self.name, queue=self.options.queue, worker=self
+        )
+        remote_wanted = bool(self.app.conf.worker_enable_remote_control)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        if remote_wanted:
+            remote.start()
+        signals.worker_ready.send(sender=self)
+        logger.info(
+            "worker %s is ready: queue %s, %s pool, concurrency %d",
+            self.name,
+            self.options.queue,
+            self.options.pool,
+            self.options.concurrency,
+        )
+        self._run_pool()
+        if remote_wanted:
+            remote.stop()
+        if server is not None:
+            server.shutdown()
+        signals.worker_shutdown.send(sender=self)
+        logger.info("worker %s has drained", self.name)
+
+    # --- set-up ---------------------------------------------------------------------------------
+
+    def _queue(self) -> Queue:
+        client = connect(self.options.broker)
+        lease_ms = self.options.lease_s * 1000
+        return Queue(client, self.options.queue, prefix=self._prefix, lease_ms=lease_ms)
+
+    def _set_up_app(self) -> None:
+        app = self.app
+        app.conf.broker_url = celery_broker_url(self.options.broker)
+        app.loader.init_worker()
+        setup_worker_optimizations(app, self.name)
+        signals.celeryd_init.send(sender=self.name, instance=self, conf=app.conf, options={})
+        app.log.setup(self.options.log_level, redirect_stdouts=False, hostname=self.name)
+        signals.worker_init.send(sender=self)
+        if self.options.pool != "prefork" and (self.options.timeout_s or self.options.soft_timeout_s):
+            logger.warning(
+                "the %s pool cannot interrupt a task: its time limits are not kept; use Prefork to keep them",
+                self.options.pool,
+            )
+        if app.steps["worker"] or app.steps["consumer"]:
+            logger.warning("custom bootsteps are not run: this worker has a consumer of its own")
+
+    def _serve_http(self) -> Any:
+        if self.options.http_port is None:
+            return None
+        return http.serve(
+            self.health,
+            queue=self.options.queue,
+            host=self.options.http_host,
+            port=self.options.http_port,
+        )
+
+    def _runner(self, consumer: Consumer, limits: TimeLimits | None = None) -> AttemptRunner:
+        queue = consumer.queue
+        return AttemptRunner(
+            app=self.app,
+            queue_name=self.options.queue,
+            worker=consumer.name,
+            policy=consumer.policy,
+            progress_sink=lambda message: QueueProgress(queue, message.id),
+            limits=limits,
+        )
+
+    # --- pools ----------------------------------------------------------------------------------
+
+    def _run_pool(self) -> None:
+        if self.options.pool == "prefork":
+            self.prefork = Prefork(
+                self.consumer,
+                concurrency=self.options.concurrency,
+                child_main=self._child_main,
+                on_dead_letter=self._record_failure,
+            )
+            self.prefork.run(grace_s=self.options.drain_s)
+            return
+        self.keeper = Keeper(self.consumer)
+        self.keeper.start()
+        signals.worker_process_init.send(sender=None)
+        runner = self._runner(self.consumer)
+        if self.options.pool == "solo":
+            run_solo(self.consumer, runner)
+        else:
+            run_threads(self.consumer, runner, concurrency=self.options.concurrency)
+        self.keeper.stop()
+
+    def _child_main(self, name: str, slot: Slot) -> None:
+        billiard_util._run_after_forkers()
+        consumer = Consumer(self._queue(), name, slots=1)
+        keeper = Keeper(consumer)
+
+        def drain(number: int, frame: FrameType | None) -> None:
+            consumer.closing.set()
+            keeper.close_by(time.monotonic() + self.options.drain_s)
+
+        signal.signal(signal.SIGTERM, drain)
+        signals.worker_process_init.send(sender=None)
+        options = self.options
+        limits = TimeLimits(slot, soft_s=options.soft_timeout_s, hard_s=options.timeout_s)
+        keeper.start()
+        most = self.app.conf.worker_max_tasks_per_child or 0
+        run_solo(consumer, self._runner(consumer, limits), most=most)
+        keeper.stop()
+        signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)
+
+    def _record_failure(self, running: Running, error: BaseException) -> None:
+        task = self.app.tasks.get(running.task)
+        if task is not None and not task.ignore_result:
+            task.backend.mark_as_failure(running.id, error)
+
+    # --- signals, health, remote control --------------------------------------------------------
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stops += 1
+        if self._stops == 1:
+            self.shut_down()
+        elif self.keeper is not None:
+            # The handler may have interrupted the broker client: the keeper's thread does the talking.
+            self.keeper.close_by(time.monotonic())
+        elif self.prefork is not None:
+            for child in self.prefork.children.values():
+                os.kill(child.pid, signal.SIGKILL)
+
+    def shut_down(self) -> None:
+        """Start the drain: claim nothing more, finish what runs, hand back the rest."""
+        logger.info("worker %s drains: at most %s s", self.name, self.options.drain_s)
+        signals.worker_shutting_down.send(
+            sender=self.name, sig="SIGTERM", how="Warm", exitcode=0
+        )
+        if self.keeper is not None:
+            self.keeper.close_by(time.monotonic() + self.options.drain_s)
+        self.consumer.closing.set()
+
+    def health(self) -> http.Health:
+        """How the worker is now."""
+        keeper: Keeper | Prefork | None = self.prefork or self.keeper
+        beat = keeper.beat if keeper is not None else time.monotonic()
+        live = time.monotonic() - beat < STALE_S
+        ready = self.consumer.connected_since is not None and not self.consumer.closing.is_set()
+        reason = "ok" if live and ready else "draining" if self.consumer.closing.is_set() else (
+            "the broker is out of reach" if live else f"no progress for {STALE_S:.0f} s"
+        )
+        return http.Health(live, ready, reason + "\n", self.options.concurrency, len(self._running()))
+
+    def active(self) -> list[dict[str, Any]]:
+        """Describe the running tasks, as ``inspect active`` shows them (without arguments)."""
+        return self._running()
+
+    def reserved(self) -> list[dict[str, Any]]:
+        """Describe messages claimed but not started: none outlives a few hundredths of a second."""
+        return []
+
+    def stats(self) -> dict[str, Any]:
+        """Describe the worker, as ``inspect stats`` shows it."""
+        pool: dict[str, Any] = {"implementation": self.options.pool, "max-concurrency": self.options.concurrency}
+        if self.prefork is not None:
+            pool["processes"] = list(self.prefork.children)
+        return {"total": {self.options.queue: self.consumer.count}, "pool": pool}
+
+    def revoke(self, message_id: str, *, terminate: bool) -> None:
+        """Cancel a message in the queue; with ``terminate``, also kill the child that runs it."""
+        self.consumer.ask(lambda: self.consumer.queue.cancel(message_id))
+        if terminate and not (self.prefork is not None and self.prefork.terminate(message_id)):
+            logger.warning("%s is not running in a prefork child here: not terminated", message_id)
+
+    def _running(self) -> list[dict[str, Any]]:
+        if self.prefork is not None:
+            slots = [child.slot.read() for child in list(self.prefork.children.values())]
+            return [
+                {"id": running.id, "name": running.task, "hostname": self.name}
+                for running in slots
+                if running is not None
+            ]
+        held: dict[Lease, tuple[Message, float]] = dict(self.consumer.running)
+        return [
+            {"id": message.id, "name": message.task, "hostname": self.name}
+            for message, _ in held.values()
+        ]
+
+
+def _check(options: WorkerOptions) -> None:
+    if options.concurrency < 1:
+        raise ValueError("concurrency must be at least 1")
+    if options.pool == "solo" and options.concurrency != 1:
+        raise ValueError("the solo pool runs one task at a time: concurrency must be 1")
+    if options.timeout_s and options.soft_timeout_s >= options.timeout_s:
+        raise ValueError("the soft time limit must be less than the hard one")
+    if threading.current_thread() is not threading.main_thread():
+        raise ValueError("a worker must run in the main thread, where signals arrive")

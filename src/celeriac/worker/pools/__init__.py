@@ -1,0 +1,1 @@
+"""How a worker process runs its messages: one by one, in threads, or in child processes."""

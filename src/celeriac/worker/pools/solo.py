@@ -1,0 +1,38 @@
+"""Solo: messages run one after the other in the process's main thread."""
+
+from __future__ import annotations
+
+import time
+from queue import Empty
+
+from celeriac.worker.attempt import AttemptRunner
+from celeriac.worker.consumer import Consumer
+
+#: How long a closing pool tries to settle its last outcomes with the broker out of reach.
+LAST_SETTLE_S = 5.0
+
+
+def run_solo(consumer: Consumer, runner: AttemptRunner, *, most: int = 0) -> None:
+    """Run messages until the consumer closes, or until ``most`` have run (0: no limit)."""
+    waiting = consumer.waiting
+    while not consumer.closing.is_set():
+        try:
+            message = waiting.get_nowait()
+        except Empty:
+            consumer.settle()
+            consumer.claim()
+            continue
+        if message is not None and consumer.begin(message):
+            consumer.finish(runner.run(message))
+            if most and consumer.count >= most:
+                break
+    close(consumer)
+
+
+def close(consumer: Consumer) -> None:
+    """Hand back what has not started, and settle what has finished."""
+    consumer.give_back()
+    deadline = time.monotonic() + LAST_SETTLE_S
+    while not consumer.settle() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    consumer.leave()

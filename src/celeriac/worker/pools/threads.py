@@ -1,0 +1,42 @@
+"""Threads: messages run in a fixed number of threads; the main thread claims for all of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from celeriac.worker.attempt import AttemptRunner
+from celeriac.worker.consumer import Consumer
+from celeriac.worker.pools.solo import close
+
+logger = logging.getLogger(__name__)
+
+
+def run_threads(consumer: Consumer, runner: AttemptRunner, *, concurrency: int) -> None:
+    """Run messages in ``concurrency`` threads until the consumer closes."""
+    threads = [
+        threading.Thread(
+            target=_serve, args=(consumer, runner), name=f"celeriac-slot-{n}", daemon=True
+        )
+        for n in range(concurrency)
+    ]
+    for thread in threads:
+        thread.start()
+    while not consumer.closing.is_set():
+        if not consumer.claim():
+            # No room, or nothing came. Full: the next settling makes room.
+            consumer.finished_one.wait(0.05 if consumer.held else 0.0)
+            consumer.finished_one.clear()
+    consumer.give_back()
+    for _ in threads:
+        consumer.waiting.put(None)
+    for thread in threads:
+        thread.join()
+    close(consumer)
+
+
+def _serve(consumer: Consumer, runner: AttemptRunner) -> None:
+    waiting = consumer.waiting
+    while (message := waiting.get()) is not None:
+        if consumer.begin(message):
+            consumer.finish(runner.run(message))
