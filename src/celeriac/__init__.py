@@ -1,0 +1,62 @@
+"""Celeriac, the root under Celery: declare a queue; it runs, retries, dead-letters, scales, explains itself.
+
+Importing this package is enough for any Celery app to use a broker URL of ours (`celeriac://…`). That
+costs next to nothing: the names below are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from celeriac.client import schemes as _schemes
+
+if TYPE_CHECKING:
+    from celeriac.broker.message import Receipt
+    from celeriac.client.client import BulkInterrupted, BulkReceipt, Client, Job
+    from celeriac.client.progress import Progress, report_progress
+    from celeriac.client.publisher import MessageRefused
+
+    __version__: str
+
+_HOMES = {
+    "BulkInterrupted": "celeriac.client.client",
+    "BulkReceipt": "celeriac.client.client",
+    "Client": "celeriac.client.client",
+    "Job": "celeriac.client.client",
+    "MessageRefused": "celeriac.client.publisher",
+    "Progress": "celeriac.client.progress",
+    "Receipt": "celeriac.broker.message",
+    "report_progress": "celeriac.client.progress",
+}
+
+__all__ = [
+    "BulkInterrupted",
+    "BulkReceipt",
+    "Client",
+    "Job",
+    "MessageRefused",
+    "Progress",
+    "Receipt",
+    "__version__",
+    "report_progress",
+]
+
+_schemes.register()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("celeriac")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
