@@ -21,7 +21,7 @@ from billiard import util as billiard_util
 from celery import Celery, signals
 from celery.app.trace import setup_worker_optimizations
 
-from celeriac.broker.connection import celery_broker_url, connect, parse
+from celeriac.broker.connection import connect, from_environment, parse
 from celeriac.broker.message import Lease, Message
 from celeriac.broker.queue import Queue
 from celeriac.client.progress import QueueProgress
@@ -80,7 +80,7 @@ class Worker:
         self.app = app
         self.options = options
         self.name = options.name or f"{options.queue}@{socket.gethostname()}:{os.getpid()}"
-        self._prefix = parse(options.broker).prefix
+        self._url = parse(options.broker or from_environment())
         slots = {"solo": 1, "threads": options.concurrency, "prefork": 0}[options.pool]
         self.consumer = Consumer(self._queue(), self.name, slots=slots)
         self.keeper: Keeper | None = None
@@ -118,13 +118,16 @@ class Worker:
     # --- set-up ---------------------------------------------------------------------------------
 
     def _queue(self) -> Queue:
-        client = connect(self.options.broker)
-        lease_ms = self.options.lease_s * 1000
-        return Queue(client, self.options.queue, prefix=self._prefix, lease_ms=lease_ms)
+        return Queue(
+            connect(self._url),
+            self.options.queue,
+            prefix=self._url.prefix,
+            lease_ms=self.options.lease_s * 1000,
+        )
 
     def _set_up_app(self) -> None:
         app = self.app
-        app.conf.broker_url = celery_broker_url(self.options.broker)
+        app.conf.broker_url = self._url.text()
         app.loader.init_worker()
         setup_worker_optimizations(app, self.name)
         signals.celeryd_init.send(sender=self.name, instance=self, conf=app.conf, options={})
