@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -84,7 +84,7 @@ def choose(option: str | None) -> Choice:
 
 
 @contextmanager
-def connected(option: str | None) -> Iterator[Broker]:
+def connected(option: str | None, **overrides: Any) -> Iterator[Broker]:
     """Connect for the length of a command; turn connection errors into exit code 3."""
     choice = choose(option)
     import redis
@@ -93,7 +93,7 @@ def connected(option: str | None) -> Iterator[Broker]:
 
     try:
         parsed = parse(choice.url)
-        client = connect(choice.url)
+        client = connect(parsed, **overrides)
     except BrokerURLError as error:
         raise BadInput(f"{choice.source}: {error}") from error
     try:

@@ -6,6 +6,7 @@ Nothing but results goes to standard output; progress, notes and errors go to st
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,9 +31,12 @@ class Column:
 
 def on_terminal() -> bool:
     """Tell whether standard output is a terminal that can do more than print lines."""
-    import os
-
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def no_colour() -> bool:
+    """Tell whether the person asked for no colour (the NO_COLOR convention)."""
+    return bool(os.environ.get("NO_COLOR"))
 
 
 def text(cell: Cell) -> str:

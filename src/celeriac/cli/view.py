@@ -45,7 +45,7 @@ def queue_record(stats: QueueStats, status: Mapping[str, Any] | None) -> dict[st
 def live_workers(stats: QueueStats) -> set[str]:
     """Name the workers heard of lately; the children ``name/0``, ``name/1`` of one are one."""
     return {
-        worker.name.rpartition("/")[0] or worker.name
+        worker.name.partition("/")[0]
         for worker in stats.workers
         if stats.now_ms - worker.seen_ms < SILENT_MS
     }

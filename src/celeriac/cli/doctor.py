@@ -1,0 +1,103 @@
+"""``celeriac doctor``: everything that can be wrong between here and the broker, in one look."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from celeriac.cli import checks, output
+from celeriac.cli.broker import Broker, broker_option, connected
+from celeriac.cli.errors import FAILED
+
+if TYPE_CHECKING:
+    from celeriac.cli.checks import Finding
+
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@click.command(
+    epilog="""\b
+Example:
+  celeriac doctor --broker celeriacs://worker:secret@redis.example.com:6380/0""",
+)
+@click.option("-o", "--output", "form", type=click.Choice(["json", "yaml"]))
+@broker_option
+def doctor(form: str | None, broker: str | None) -> None:
+    """Check the broker, the queues and the workers.
+
+    Every check is a line: ok, warn or fail, with what to do. Exits with 1 when one fails.
+    """
+    # Without a client name: setting one needs a permission, and that is what is checked here.
+    with connected(broker, client_name=None) as session:
+        findings = examine(session)
+    if form == "json":
+        output.print_json([asdict(finding) for finding in findings])
+    elif form == "yaml":
+        output.print_yaml([asdict(finding) for finding in findings])
+    else:
+        report(findings)
+    if any(finding.level == "fail" for finding in findings):
+        raise SystemExit(FAILED)
+
+
+def examine(broker: Broker) -> list[Finding]:
+    """Measure, and judge what was measured."""
+    from celeriac.broker.connection import parse
+    from celeriac.broker.queue import stats_of
+    from celeriac.cli.permissions import acl_rule, refused
+
+    from redis.exceptions import NoPermissionError
+
+    started = time.perf_counter()
+    with suppress(NoPermissionError):  # an answer, too
+        broker.client.ping()
+    took_ms = (time.perf_counter() - started) * 1000
+    findings = [
+        checks.Finding(
+            "ok",
+            "connection",
+            f"{parse(broker.choice.url).redacted()} (from {broker.choice.source}) "
+            f"answers in {took_ms:.1f} ms",
+        )
+    ]
+    missing = refused(broker.client, broker.prefix)
+    findings.append(checks.check_permissions(missing, acl_rule(broker.prefix)))
+    if not any(name.startswith("INFO") for name in missing):
+        info: dict[str, Any] = broker.client.info()  # type: ignore[assignment]
+        findings += [
+            checks.check_version(info),
+            checks.check_persistence(info),
+            checks.check_memory(info),
+        ]
+    if missing:
+        return findings  # what follows needs those very commands
+    findings.append(checks.check_clock(_skew_ms(broker)))
+    findings += checks.check_queues(stats_of(broker.client, broker.names(), prefix=broker.prefix))
+    return findings
+
+
+def _skew_ms(broker: Broker) -> int:
+    """How far the server's clock is ahead, taken at the middle of the round trip."""
+    before = time.time()
+    seconds, micros = broker.client.time()  # type: ignore[misc]
+    middle = (before + time.time()) / 2
+    return round((seconds + micros / 1e6 - middle) * 1000)
+
+
+def report(findings: list[Finding]) -> None:
+    """Print a line for each finding, and under it what to do."""
+    colour = output.on_terminal() and not output.no_colour()
+    width = max(len(finding.check) for finding in findings)
+    for finding in findings:
+        level = f"{finding.level:<4}"
+        if colour:
+            level = click.style(level, fg=COLOURS[finding.level], bold=finding.level == "fail")
+        click.echo(f"{level}  {finding.check:<{width}}  {finding.text}")
+        if finding.advice:
+            click.echo(f"      {'':<{width}}  {finding.advice}")
+    counts = {level: sum(one.level == level for one in findings) for level in COLOURS}
+    click.echo(", ".join(f"{count} {level}" for level, count in counts.items() if count))

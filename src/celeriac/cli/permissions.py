@@ -1,0 +1,79 @@
+"""Which commands, keys and channels Celeriac needs, and which of them a server refuses this user.
+
+A command is tried inside MULTI and then discarded: the server checks permissions when it queues a
+command, so nothing is executed, and no right to ask about rights is needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import redis
+
+#: Every command in a form it takes; K is a key, C a channel, both under the prefix. A test compares
+#: this with what the scripts call.
+FORMS = """
+EVALSHA sha 1 K; EVAL return 1 K; SCRIPT LOAD return; TIME; EXISTS K; DEL K; GET K; SET K 1; EXPIRE K 1
+SADD K m; SMEMBERS K; SREM K m; LLEN K; LPUSH K 1; BLPOP K 1
+HGET K f; HMGET K f; HGETALL K; HSET K f 1; HDEL K f; HEXISTS K f; HINCRBY K f 1
+ZADD K 1 m; ZCARD K; ZCOUNT K 0 1; ZRANGE K 0 1; ZRANGEBYSCORE K 0 1; ZREM K m; ZSCORE K m
+ZREMRANGEBYSCORE K 0 1; XADD K * f v; XACK K g 1-0; XCLAIM K g c 0 1-0; XDEL K 1-0; XLEN K
+XGROUP CREATE K g 0; XINFO GROUPS K; XPENDING K g; XRANGE K - +; XREVRANGE K + -; XTRIM K MAXLEN 1
+XREADGROUP GROUP g c STREAMS K >
+PUBLISH C m; SUBSCRIBE C; PSUBSCRIBE C; UNSUBSCRIBE C; PUNSUBSCRIBE C
+PING; SELECT 0; CLIENT SETNAME celeriac; INFO
+"""
+FAMILIES = ("SCRIPT", "XGROUP", "XINFO", "CLIENT")
+COMMANDS = {
+    " ".join(words[:2]) if words[0] in FAMILIES else words[0]: words
+    for words in (form.split() for line in FORMS.split("\n") for form in line.split(";"))
+    if words
+}
+
+
+def acl_rule(prefix: str) -> str:
+    """The ACL rule that allows all of it, to paste behind ``ACL SETUSER <user>``."""
+    names = sorted(
+        {name.lower().replace(" ", "|") for name in COMMANDS} | {"multi", "exec", "discard"}
+    )
+    return f"~{prefix}:* &{prefix}:* " + " ".join(f"+{name}" for name in names)
+
+
+def refused(client: redis.Redis, prefix: str) -> list[str]:
+    """Name what the server does not permit this user: commands, and patterns of keys and channels."""
+    from redis.exceptions import NoPermissionError, ResponseError
+
+    stand_ins = {"K": f"{prefix}:{{doctor}}:probe", "C": f"{prefix}:kombu:doctor"}
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    wrong: dict[str, None] = {}
+
+    def send(*words: str) -> None:
+        connection.send_command(*words)
+        connection.read_response()
+
+    try:
+        for name, words in COMMANDS.items():
+            try:
+                send("MULTI")
+                try:
+                    send(*(stand_ins.get(word, word) for word in words))
+                finally:
+                    send("DISCARD")
+            except NoPermissionError as error:
+                wrong[_what(name, str(error), prefix)] = None
+            except ResponseError:
+                pass  # refused for another reason than permission: the command itself is allowed
+    finally:
+        # In doubt about its state: a fresh connection is cheap.
+        connection.disconnect()
+        pool.release(connection)
+    return list(wrong)
+
+
+def _what(name: str, error: str, prefix: str) -> str:
+    """Say it is the command, or the pattern of keys or channels that the user lacks."""
+    if "key" in error:
+        return f"keys {prefix}:*"
+    return f"channels {prefix}:*" if "channel" in error else name
