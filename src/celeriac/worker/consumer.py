@@ -47,6 +47,8 @@ class Consumer:
         self.finished_one = threading.Event()
         self.closing = threading.Event()
         self.last_take = time.monotonic()
+        #: When the leases of what waits were last known to be ours.
+        self.leases_seen = time.monotonic()
         #: Since when the broker has answered without a break; None while it does not.
         self.connected_since: float | None = None
         self.count = 0
@@ -73,6 +75,9 @@ class Consumer:
     def begin(self, message: Message) -> bool:
         """Note that a message starts; False when its lease was lost while it waited."""
         self.last_take = started = time.monotonic()
+        if started - self.leases_seen > self.queue.lease_ms / 1000:
+            # The process was frozen, or starved: what waits here may have been run elsewhere.
+            self.renew(also=message)
         if message.lease in self._lost:
             self._lost.discard(message.lease)
             logger.warning("%s[%s] lost its lease before it started", message.task, message.id)
@@ -121,6 +126,8 @@ class Consumer:
             logger.warning(
                 "%s[%s] runs alone: %d workers died with it", message.task, message.id, message.lost
             )
+        if self.waiting.empty():
+            self.leases_seen = time.monotonic()
         for message in claim.messages:
             self.waiting.put(message)
         if claim.messages or claim.again:
@@ -156,15 +163,17 @@ class Consumer:
                 )
         return True
 
-    def renew(self) -> None:
+    def renew(self, *, also: Message | None = None) -> None:
         """Keep the leases of everything held, and note those that are gone."""
-        leases = [lease for lease in self.running]
+        leases = list(self.running)
         leases += [settlement.message.lease for settlement in list(self._finished)]
-        waiting = self._peek()
-        leases += [message.lease for message in waiting]
-        lost = self.ask(lambda: self.queue.renew(self.name, leases))
-        if lost:
-            self._lost |= lost & {message.lease for message in waiting}
+        waiting = [message.lease for message in self._peek()]
+        if also is not None:
+            waiting.append(also.lease)
+        lost = self.ask(lambda: self.queue.renew(self.name, leases + waiting))
+        if lost is not None:
+            self.leases_seen = time.monotonic()
+            self._lost |= lost.intersection(waiting)
 
     def give_back(self) -> int:
         """Hand messages that have not started back to the queue, free of charge."""
@@ -236,7 +245,9 @@ class Consumer:
         self.connected_since = None
         self._failures += 1
         if self._failures == 1:
-            logger.error("queue %s: %s; holding what is leased and trying again", self.queue.name, text)
+            logger.error(
+                "queue %s: %s; holding what is leased and trying again", self.queue.name, text
+            )
         try:
             if remedy is not None:
                 remedy()

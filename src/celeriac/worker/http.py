@@ -30,7 +30,9 @@ class Health:
 def serve(health: Callable[[], Health], *, queue: str, host: str, port: int) -> ThreadingHTTPServer:
     """Serve the endpoints in a thread; port 0 takes a free one. Raises OSError when taken."""
     registry = CollectorRegistry()
-    slots = Gauge("mq_worker_slots", "Tasks this worker can run at once.", ["queue"], registry=registry)
+    slots = Gauge(
+        "mq_worker_slots", "Tasks this worker can run at once.", ["queue"], registry=registry
+    )
     busy = Gauge("mq_worker_slots_busy", "Tasks it runs now.", ["queue"], registry=registry)
     ready = Gauge("mq_worker_ready", "1 when it can take messages.", ["queue"], registry=registry)
     slots.labels(queue).set_function(lambda: health().slots)
@@ -43,7 +45,9 @@ def serve(health: Callable[[], Health], *, queue: str, host: str, port: int) -> 
             if self.path == "/livez":
                 self._answer(200 if now.live else 503, b"ok\n" if now.live else now.reason.encode())
             elif self.path == "/readyz":
-                self._answer(200 if now.ready else 503, b"ok\n" if now.ready else now.reason.encode())
+                self._answer(
+                    200 if now.ready else 503, b"ok\n" if now.ready else now.reason.encode()
+                )
             elif self.path == "/metrics":
                 self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
             else:

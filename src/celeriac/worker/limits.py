@@ -67,7 +67,9 @@ class Slot:
         started, hard, attempt, delivery, most, lease, id_, task = _LAYOUT.unpack_from(self._page)
         if not started:
             return None
-        lease, id_, task = (raw.rstrip(b"\0").decode("utf-8", "ignore") for raw in (lease, id_, task))
+        lease, id_, task = (
+            raw.rstrip(b"\0").decode("utf-8", "ignore") for raw in (lease, id_, task)
+        )
         return Running(started, hard, attempt, delivery, most, lease, id_, task)
 
 

@@ -1,8 +1,8 @@
 """Runs a worker: the user's Celery app, one queue, one pool, until told to stop.
 
-    signals -> drain          main thread: the pool (solo, threads) or the parent of children (prefork)
-                              keeper thread: leases, late settlements, the end of a drain
-                              remote thread: Celery's remote control       http thread: probes, metrics
+signals -> drain          main thread: the pool (solo, threads) or the parent of children (prefork)
+                          keeper thread: leases, late settlements, the end of a drain
+                          remote thread: Celery's remote control       http thread: probes, metrics
 """
 
 from __future__ import annotations
@@ -39,8 +39,11 @@ logger = logging.getLogger(__name__)
 
 Pool = Literal["solo", "prefork", "threads"]
 
-#: A worker whose threads have not moved for so long is not live.
-STALE_S = 30.0
+#: A broker that is silent for so long counts as gone; blocking reads of ours take a second at most.
+BROKER_TIMEOUT_S = 10.0
+#: A worker whose threads have not moved for so long is not live. Well above the broker's time-out, so
+#: that an outage makes a worker unready and never dead.
+STALE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +94,7 @@ class Worker:
         """Run until drained."""
         self._set_up_app()
         server = self._serve_http()
-        remote = RemoteControl(
-            self.app, hostname=self.name, queue=self.options.queue, worker=self
-        )
+        remote = RemoteControl(self.app, hostname=self.name, queue=self.options.queue, worker=self)
         remote_wanted = bool(self.app.conf.worker_enable_remote_control)
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
@@ -119,7 +120,7 @@ class Worker:
 
     def _queue(self) -> Queue:
         return Queue(
-            connect(self._url),
+            connect(self._url, socket_timeout=BROKER_TIMEOUT_S),
             self.options.queue,
             prefix=self._url.prefix,
             lease_ms=self.options.lease_s * 1000,
@@ -133,7 +134,9 @@ class Worker:
         signals.celeryd_init.send(sender=self.name, instance=self, conf=app.conf, options={})
         app.log.setup(self.options.log_level, redirect_stdouts=False, hostname=self.name)
         signals.worker_init.send(sender=self)
-        if self.options.pool != "prefork" and (self.options.timeout_s or self.options.soft_timeout_s):
+        if self.options.pool != "prefork" and (
+            self.options.timeout_s or self.options.soft_timeout_s
+        ):
             logger.warning(
                 "the %s pool cannot interrupt a task: its time limits are not kept; use Prefork to keep them",
                 self.options.pool,
@@ -224,9 +227,7 @@ class Worker:
     def shut_down(self) -> None:
         """Start the drain: claim nothing more, finish what runs, hand back the rest."""
         logger.info("worker %s drains: at most %s s", self.name, self.options.drain_s)
-        signals.worker_shutting_down.send(
-            sender=self.name, sig="SIGTERM", how="Warm", exitcode=0
-        )
+        signals.worker_shutting_down.send(sender=self.name, sig="SIGTERM", how="Warm", exitcode=0)
         if self.keeper is not None:
             self.keeper.close_by(time.monotonic() + self.options.drain_s)
         self.consumer.closing.set()
@@ -237,10 +238,16 @@ class Worker:
         beat = keeper.beat if keeper is not None else time.monotonic()
         live = time.monotonic() - beat < STALE_S
         ready = self.consumer.connected_since is not None and not self.consumer.closing.is_set()
-        reason = "ok" if live and ready else "draining" if self.consumer.closing.is_set() else (
-            "the broker is out of reach" if live else f"no progress for {STALE_S:.0f} s"
+        reason = (
+            "ok"
+            if live and ready
+            else "draining"
+            if self.consumer.closing.is_set()
+            else ("the broker is out of reach" if live else f"no progress for {STALE_S:.0f} s")
         )
-        return http.Health(live, ready, reason + "\n", self.options.concurrency, len(self._running()))
+        return http.Health(
+            live, ready, reason + "\n", self.options.concurrency, len(self._running())
+        )
 
     def active(self) -> list[dict[str, Any]]:
         """Describe the running tasks, as ``inspect active`` shows them (without arguments)."""
@@ -252,7 +259,10 @@ class Worker:
 
     def stats(self) -> dict[str, Any]:
         """Describe the worker, as ``inspect stats`` shows it."""
-        pool: dict[str, Any] = {"implementation": self.options.pool, "max-concurrency": self.options.concurrency}
+        pool: dict[str, Any] = {
+            "implementation": self.options.pool,
+            "max-concurrency": self.options.concurrency,
+        }
         if self.prefork is not None:
             pool["processes"] = list(self.prefork.children)
         return {"total": {self.options.queue: self.consumer.count}, "pool": pool}

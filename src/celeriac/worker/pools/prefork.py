@@ -12,7 +12,9 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +30,7 @@ from celeriac.worker.failure import describe
 from celeriac.worker.keeper import RENEWALS_PER_LEASE
 from celeriac.worker.limits import Running, Slot
 from celeriac.worker.outcome import decide
+from celeriac.worker.pools.solo import LAST_SETTLE_S
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +52,8 @@ class Child:
     name: str
     slot: Slot
     born: float = field(default_factory=time.monotonic)
-    killed_for: Outcome | None = None
+    killed: tuple[Lease, Outcome] | None = None
+    """The message that the parent killed it for, and what that message is settled as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,11 @@ class Prefork:
         self.beat = time.monotonic()
         self._child_main = child_main
         self._on_dead_letter = on_dead_letter
-        self._orphans: list[Orphan] = []
+        self._orphans: deque[Orphan] = deque()
+        self._finished = threading.Event()
+        self._attendant = threading.Thread(
+            target=self._attend, name="celeriac-attendant", daemon=True
+        )
         self._spawned = 0
         self._young_deaths = 0
         self._rest_until = 0.0
@@ -87,25 +95,22 @@ class Prefork:
     def run(self, *, grace_s: float) -> None:
         """Watch over children until the consumer closes, then drain them for ``grace_s`` seconds."""
         closing = self.steward.closing
-        period = self.steward.queue.lease_ms / 1000 / RENEWALS_PER_LEASE
-        look_at = 0.0
+        self._spawn_missing(time.monotonic())
+        self._attendant.start()
         while not closing.is_set():
             now = self.beat = time.monotonic()
             self._reap()
             self._enforce_limits(now)
             self._spawn_missing(now)
-            if now >= look_at:
-                look_at = now + period
-                self._look_after()
             closing.wait(TICK_S)
         self._drain(grace_s)
 
-    def terminate(self, message_id: str, signum: int = signal.SIGTERM) -> bool:
+    def terminate(self, message_id: str) -> bool:
         """Kill the child that runs a message, which is then discarded as revoked."""
         for child in self.children.values():
             running = child.slot.read()
             if running is not None and running.id == message_id:
-                child.killed_for = Discard("revoked")
+                child.killed = running.lease, Discard("revoked")
                 os.kill(child.pid, signal.SIGKILL)
                 return True
         return False
@@ -145,15 +150,17 @@ class Prefork:
             if pid:
                 del self.children[pid]
                 self._bury(child, status)
-        self._return_orphans()
 
     def _bury(self, child: Child, status: int) -> None:
         running = child.slot.read()
         settlement: Settlement | None = None
         charged: list[Lease] = []
-        if running is not None and child.killed_for is not None:
-            run_ms = int((time.monotonic() - running.started) * 1000)
-            settlement = Settlement(_message(running), child.killed_for, run_ms)
+        if child.killed is not None:
+            lease, outcome = child.killed
+            # It may just have gone on to the next message, which is free of blame.
+            if running is not None and running.lease == lease:
+                run_ms = int((time.monotonic() - running.started) * 1000)
+                settlement = Settlement(_message(running), outcome, run_ms)
         elif running is not None and not self._stopping:
             charged = [running.lease]
             logger.error(
@@ -166,28 +173,48 @@ class Prefork:
             rest = min(LONGEST_REST_S, 0.1 * 2**self._young_deaths)
             self._rest_until = time.monotonic() + rest
 
+    # --- the attendant: a thread, so that a silent broker holds up no limit and no restart ----------
+
+    def _attend(self) -> None:
+        period = self.steward.queue.lease_ms / 1000 / RENEWALS_PER_LEASE
+        look_at = 0.0
+        while not self._finished.wait(TICK_S):
+            self._return_orphans()
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + period
+                self._look_after()
+
     def _return_orphans(self) -> None:
-        waiting, self._orphans = self._orphans, []
         queue = self.steward.queue
-        for orphan in waiting:
-            if self.steward.ask(partial(_take_over, queue, orphan)) is None:
-                # Repeated whole: what was settled already is then refused by its lease.
-                self._orphans.append(orphan)
+        while self._orphans:
+            # Repeated whole after trouble: what was settled already is then refused by its lease.
+            if self.steward.ask(partial(_take_over, queue, self._orphans[0])) is None:
+                return
+            self._orphans.popleft()
+
+    def _look_after(self) -> None:
+        self.steward.renew()
+        self.steward.read_record()
+        for child in list(self.children.values()):
+            self.steward.ask(partial(self.steward.queue.renew, child.name, []))
+        self.steward.reclaim()
 
     # --- what children cannot do for themselves -------------------------------------------------
 
     def _enforce_limits(self, now: float) -> None:
         for child in self.children.values():
             running = child.slot.read()
-            if running is None or not running.hard_s or child.killed_for is not None:
+            if running is None or not running.hard_s or child.killed is not None:
                 continue
             if now - running.started > running.hard_s:
-                child.killed_for = self._timed_out(running)
+                child.killed = running.lease, self._timed_out(running)
                 os.kill(child.pid, signal.SIGKILL)
 
     def _timed_out(self, running: Running) -> Outcome:
         error: Any = TimeLimitExceeded(running.hard_s)
-        logger.error("%s[%s] passed its hard limit of %s s", running.task, running.id, running.hard_s)
+        logger.error(
+            "%s[%s] passed its hard limit of %s s", running.task, running.id, running.hard_s
+        )
         now_ms = time.time_ns() // 1_000_000
         failure = describe(
             error,
@@ -207,13 +234,6 @@ class Prefork:
         if isinstance(outcome, DeadLetter):
             self._on_dead_letter(running, error)
         return outcome
-
-    def _look_after(self) -> None:
-        self.steward.renew()
-        self.steward.read_record()
-        for child in self.children.values():
-            self.steward.ask(partial(self.steward.queue.renew, child.name, []))
-        self.steward.reclaim()
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -237,9 +257,11 @@ class Prefork:
             os.waitpid(child.pid, 0)
             del self.children[child.pid]
             self._bury(child, 0)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + LAST_SETTLE_S
         while self._orphans and time.monotonic() < deadline:
-            self._return_orphans()
+            time.sleep(TICK_S)
+        self._finished.set()
+        self._attendant.join(timeout=LAST_SETTLE_S)
         self.steward.leave()
 
 
