@@ -53,10 +53,10 @@ def advice(detail: Mapping[str, Any], path: Path) -> str:
             return f"must have at most {context['max_length']} characters, not {len(given)}"
         case "too_long":
             return f"must have at most {context['max_length']} entries, not {len(given)}"
-    wanted = _KINDS.get(kind.removesuffix("_type"))
-    if wanted is None:
+    named = _KINDS.get(kind.removesuffix("_type"))
+    if named is None:
         return f"{detail['msg'][:1].lower()}{detail['msg'][1:]}"
-    return f"must be {wanted}, not {_show(given)}{_retyped(kind, given)}"
+    return f"must be {named}, not {_show(given)}{_retyped(kind, given)}"
 
 
 def _retyped(kind: str, given: Any) -> str:

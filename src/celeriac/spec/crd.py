@@ -2,9 +2,9 @@
 
     pydantic models -> JSON schema -> structural schema (inlined, no nulls) -> CRD
 
-Descriptions are the docstrings below the fields, rules are the models' own. Run as a module it prints
-the copy that the chart ships, which Helm keeps when the chart is removed: deleting a CRD deletes every
-MessageQueue in the cluster.
+Descriptions are the docstrings below the fields, rules are the models' own. Run as a module it
+prints the copy that the chart ships, which Helm keeps when the chart is removed: deleting a CRD
+deletes every MessageQueue in the cluster.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Files are read as kubectl reads them (YAML 1.1), so what is accepted here is acc
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,12 @@ class Problem:
 
     file: str
     line: int
-    field: str
+    path: str
     """Path of the field in camelCase, such as spec.worker.app; empty for the whole document."""
     text: str
 
     def __str__(self) -> str:
-        where = f"{self.field}: " if self.field else ""
+        where = f"{self.path}: " if self.path else ""
         return f"{self.file}:{self.line}: {where}{self.text}"
 
 
@@ -106,8 +106,7 @@ def spell(path: FieldPath) -> str:
 def _documents(text: str, file: str, problems: list[Problem]) -> Iterator[_Document]:
     loader = _Loader(text)
     try:
-        while loader.check_node():
-            node = loader.get_node()
+        while loader.check_node() and (node := loader.get_node()) is not None:
             reader = _Reader(file, loader, {}, problems)
             data = reader.read(node, ())
             if data is not None:
@@ -180,6 +179,8 @@ class _Reader:
     loader: _Loader
     lines: dict[FieldPath, int]
     problems: list[Problem]
+    merged: set[int] = field(default_factory=set)
+    """Maps whose merge keys are worked in: an alias leads to the same map again."""
 
     def read(self, node: yaml.Node, path: FieldPath) -> Any:
         self.lines.setdefault(path, node.start_mark.line + 1)
@@ -189,22 +190,29 @@ class _Reader:
             return self._map(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, (*path, n)) for n, item in enumerate(node.value)]
-        return self.loader.construct_object(node)  # type: ignore[no-untyped-call]
+        return self.loader.construct_object(node)
 
     def _map(self, node: yaml.MappingNode, path: FieldPath) -> dict[str, Any]:
-        own = {id(key) for key, _ in node.value}
-        self.loader.flatten_mapping(node)
+        if id(node) not in self.merged:
+            self._refuse_doubles(node, path)
+            self.loader.flatten_mapping(node)
+            self.merged.add(id(node))
         data: dict[str, Any] = {}
-        given: set[str] = set()
         for key_node, value_node in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
-            inner = (*path, key)
-            line = key_node.start_mark.line + 1
-            if id(key_node) in own:
-                if key in given and self.lines.get(inner) != line:
-                    text = f"is given twice, first on line {self.lines[inner]}: remove one"
-                    self.problems.append(Problem(self.file, line, spell(inner), text))
-                given.add(key)
-            self.lines[inner] = line
-            data[key] = self.read(value_node, inner)
+            key = _key(key_node)
+            self.lines[(*path, key)] = key_node.start_mark.line + 1
+            data[key] = self.read(value_node, (*path, key))
         return data
+
+    def _refuse_doubles(self, node: yaml.MappingNode, path: FieldPath) -> None:
+        first: dict[str, int] = {}
+        for key_node, _ in node.value:
+            key, line = _key(key_node), key_node.start_mark.line + 1
+            if key in first:
+                text = f"is given twice, first on line {first[key]}: remove one"
+                self.problems.append(Problem(self.file, line, spell((*path, key)), text))
+            first.setdefault(key, line)
+
+
+def _key(node: yaml.Node) -> str:
+    return str(node.value) if isinstance(node, yaml.ScalarNode) else "?"
