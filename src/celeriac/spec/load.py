@@ -104,8 +104,9 @@ def spell(path: FieldPath) -> str:
 
 
 def _documents(text: str, file: str, problems: list[Problem]) -> Iterator[_Document]:
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         while loader.check_node() and (node := loader.get_node()) is not None:
             reader = _Reader(file, loader, {}, problems)
             data = reader.read(node, ())
@@ -118,7 +119,8 @@ def _documents(text: str, file: str, problems: list[Problem]) -> Iterator[_Docum
     except yaml.YAMLError as error:
         problems.append(Problem(file, 1, "", f"is not YAML: {' '.join(str(error).split())}"))
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _resources(
