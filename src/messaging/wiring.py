@@ -1,0 +1,112 @@
+"""The real parts, put together from the settings, once per process.
+
+A worker process may be forked from one that already used them: connections are not carried across
+(SQLite and sockets break), so the parts belong to one process id and are made anew in another.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import celery
+
+from celeriac import Client
+from messaging.adapters.base import Mailer, Push, Search, Store, Vault, Webhooks
+from messaging.adapters.http import GuardedPost
+from messaging.adapters.search import FtsSearch
+from messaging.adapters.smtp import SmtpMailer, SmtpServer
+from messaging.adapters.store import SqlStore
+from messaging.adapters.vault import KeyVault
+from messaging.adapters.webhook import SignedWebhooks
+from messaging.adapters.webpush import Vapid, WebPush
+from messaging.service import MessageQueueService
+from messaging.settings import Settings, from_environment
+
+
+def wall_clock_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """All that a task may touch."""
+
+    store: Store
+    mailer: Mailer
+    webhooks: Webhooks
+    push: Push
+    search: Search
+    vault: Vault
+    queues: Callable[[], MessageQueueService]
+    now_ms: Callable[[], int] = wall_clock_ms
+
+
+def build(settings: Settings, *, now_ms: Callable[[], int] = wall_clock_ms) -> Tools:
+    """The real parts for these settings. Opens the databases, and nothing else yet."""
+    post = GuardedPost(
+        timeout_seconds=settings.request_timeout_seconds, allow=settings.allow_networks
+    )
+    secrets = [secret.get_secret_value() for secret in settings.webhook_secrets]
+    keys = {key_id: key.get_secret_value() for key_id, key in settings.keys.items()}
+    return Tools(
+        store=SqlStore(settings.data_dir / "messaging.db", now_ms=now_ms),
+        mailer=_mailer(settings),
+        webhooks=SignedWebhooks(post, secrets=secrets, now_ms=now_ms),
+        push=WebPush(post, vapid=_vapid(settings), now_ms=now_ms),
+        search=FtsSearch(settings.data_dir / "search.db"),
+        vault=KeyVault(keys),
+        queues=lambda: _queues(settings),
+        now_ms=now_ms,
+    )
+
+
+def _mailer(settings: Settings) -> SmtpMailer:
+    password = settings.smtp_password
+    server = SmtpServer(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        user=settings.smtp_user,
+        password=password.get_secret_value() if password else None,
+    )
+    timeout = settings.request_timeout_seconds
+    return SmtpMailer(server, mail_from=settings.mail_from, timeout_seconds=timeout)
+
+
+def _vapid(settings: Settings) -> Vapid | None:
+    if settings.vapid_key is None or settings.vapid_subject is None:
+        return None
+    return Vapid.from_raw(settings.vapid_key.get_secret_value(), settings.vapid_subject)
+
+
+def _queues(settings: Settings) -> MessageQueueService:
+    """The queues that this process works for: inside a worker, those of its own broker."""
+    broker = os.environ.get("CELERIAC_BROKER_URL") or celery.current_app.conf.broker_url
+    return MessageQueueService(Client(broker), dedup_seconds=settings.dedup_seconds)
+
+
+_lock = threading.Lock()
+_made: tuple[int, Tools] | None = None
+
+
+def tools() -> Tools:
+    """The parts of this process, made at the first call. Raises ConfigurationError."""
+    global _made
+    with _lock:
+        if _made is None or _made[0] != os.getpid():
+            _made = (os.getpid(), build(from_environment()))
+        return _made[1]
+
+
+def _after_fork() -> None:
+    """A lock that another thread held when the process forked would never be freed."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
