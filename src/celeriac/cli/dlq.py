@@ -215,7 +215,7 @@ def move(
             if not ids or how.verb == "purge":
                 many = f"{len(ids)}" if ids else f"up to {limit}" if limit else "all matching"
                 output.confirm(f"{how.verb} {many} dead letters of {queue}?", yes=yes)
-            carry_out(target, chosen, how)
+            carry_out(target, chosen, how, quiet=bool(ids))
     if missing:
         raise BadInput(
             f"{queue} has no dead letter {', '.join(sorted(missing))}",
@@ -234,7 +234,7 @@ def preview(chosen: Iterator[DeadMessage], how: Move, queue: str) -> None:
     click.echo(f"{count} of {queue} would be {how.done}{shown}")
 
 
-def carry_out(queue: Queue, chosen: Iterator[DeadMessage], how: Move) -> None:
+def carry_out(queue: Queue, chosen: Iterator[DeadMessage], how: Move, *, quiet: bool) -> None:
     """Move page after page; say how many were moved even when interrupted."""
     moved = asked = 0
     try:
@@ -244,6 +244,8 @@ def carry_out(queue: Queue, chosen: Iterator[DeadMessage], how: Move) -> None:
     except BaseException:
         output.note(f"Interrupted after {moved} {how.done}; run it again to carry on.")
         raise
+    if quiet and not asked:
+        return
     gone = f" ({asked - moved} were gone already)" if asked > moved else ""
     click.echo(f"{moved} {how.done}{gone}")
 

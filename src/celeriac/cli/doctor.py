@@ -67,7 +67,7 @@ def examine(broker: Broker) -> list[Finding]:
     missing = refused(broker.client, broker.prefix)
     findings.append(checks.check_permissions(missing, acl_rule(broker.prefix)))
     if not any(name.startswith("INFO") for name in missing):
-        info: dict[str, Any] = broker.client.info()  # type: ignore[assignment]
+        info: dict[str, Any] = broker.client.info()
         findings += [
             checks.check_version(info),
             checks.check_persistence(info),
@@ -83,7 +83,7 @@ def examine(broker: Broker) -> list[Finding]:
 def _skew_ms(broker: Broker) -> int:
     """How far the server's clock is ahead, taken at the middle of the round trip."""
     before = time.time()
-    seconds, micros = broker.client.time()  # type: ignore[misc]
+    seconds, micros = broker.client.time()
     middle = (before + time.time()) / 2
     return round((seconds + micros / 1e6 - middle) * 1000)
 

@@ -57,7 +57,7 @@ def read_lines(lines: Iterable[str], defaults: Draft, *, start: int = 1) -> Iter
 def read_line(text: str, defaults: Draft) -> Draft:
     """Read one job. What the line leaves out comes from ``defaults``."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
     if not isinstance(value, dict):
@@ -71,6 +71,10 @@ def read_line(text: str, defaults: Draft) -> Draft:
     if not draft.task:
         raise ValueError("no task: add the key 'task', or name one on the command line")
     return draft
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON; write null or a number")
 
 
 @dataclass(frozen=True, slots=True)

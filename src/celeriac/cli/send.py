@@ -19,9 +19,9 @@ from celeriac.cli.durations import Duration
 from celeriac.cli.errors import BAD_INPUT, FAILED, BadInput, Problem, Unreachable
 
 if TYPE_CHECKING:
-    from celeriac.client import Client, Job
+    from celeriac import Client, Job
 
-BATCH = 500
+BATCH = 400  # one round trip of the client
 PROBLEMS_SHOWN = 20
 
 
@@ -88,7 +88,9 @@ Examples:
     help="Carry on with this line of the file.",
 )
 @click.option(
-    "--undeclared", is_flag=True, help="Send even to a queue that nobody has declared yet."
+    "--undeclared",
+    is_flag=True,
+    help="Also to a queue that nobody has declared: it gets the default policy.",
 )
 @click.option(
     "-o", "--output", "form", type=click.Choice(["json", "name"]), help="Print receipts or ids."
@@ -126,6 +128,8 @@ def send(
         raise BadInput(
             "--id and --dedup-key are for one message; in a file they are keys of a line"
         )
+    if not queue or "{" in queue or "}" in queue:
+        raise BadInput(f"{queue!r} is no name for a queue: leave out {{ and }}")
     with connected(broker) as session:
         if not undeclared:
             session.known_queue(queue)
@@ -137,13 +141,13 @@ def send(
 
 
 def client_of(broker: Broker) -> Client:
-    from celeriac.client import Client
+    from celeriac import Client
 
     return Client(broker.client, prefix=broker.prefix)
 
 
 def job_of(draft: jobs.Draft) -> Job:
-    from celeriac.client import Job
+    from celeriac import Job
 
     return Job(
         task=draft.task,
@@ -200,7 +204,7 @@ class Bulk:
             raise SystemExit(FAILED)
 
     def _send(self, client: Client, batch: list[jobs.Line]) -> None:
-        import redis
+        from celeriac import BulkInterrupted
 
         good = [line for line in batch if line.draft is not None]
         for line in batch:
@@ -208,20 +212,19 @@ class Bulk:
                 self.wrong += 1
                 self._problem(line.number, line.problem)
         try:
-            receipts = client.send_many(
-                self.queue, [job_of(line.draft) for line in good if line.draft is not None]
-            ).receipts
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-            answered = list(getattr(error, "receipts", []))
-            self._count(good, answered)
+            sent = client.send_many(self.queue, [job_of(line.draft) for line in good if line.draft])
+        except BulkInterrupted as error:
+            self._count(good, error.receipt.receipts)
             self._report()
-            first = good[len(answered)].number
+            first = good[len(error.receipt.receipts)].number
+            last = good[len(error.receipt.receipts) + len(error.uncertain) - 1].number
             raise Unreachable(
-                f"the broker was lost at line {first}: {error}",
-                hint=f"Lines before {first} are settled; up to {BATCH} from there on may have been "
-                f"accepted, unless they carry a dedupKey. Carry on with: --from-line {first}",
+                f"the broker was lost while lines {first} to {last} were on their way",
+                hint=f"Lines before {first} are done. Those from {first} to {last} were accepted all "
+                f"together or not at all: see `celeriac get`.\nCarry on with --from-line {first} or "
+                f"{last + 1}.",
             ) from error
-        self._count(good, receipts)
+        self._count(good, sent.receipts)
 
     def _count(self, lines: list[jobs.Line], receipts: Any) -> None:
         for line, receipt in zip(lines, receipts, strict=False):
