@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -262,3 +264,33 @@ def test_ctrl_c_reaches_the_owner_and_not_the_server(tmp_path: Path) -> None:
     assert process.stdout.readline().strip() == "True"
     assert process.wait(10) == 0
     assert not alive(pid)
+
+
+@pytest.mark.parametrize("name", ["valkey-server", "redis-server"])
+def test_a_server_program_on_the_path_serves_as_well(tmp_path: Path, name: str) -> None:
+    program = shutil.which(name)
+    if program is None:
+        pytest.skip(f"no {name} on PATH")
+    with EmbeddedServer(tmp_path, binary=program) as server:
+        client_of(server).set("left", "here")
+        url = server.url
+    with EmbeddedServer(tmp_path, binary=program) as server:
+        assert server.url == url
+        assert client_of(server).get("left") == b"here"
+
+
+def test_without_the_wheel_the_path_is_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_wheel(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "files", no_wheel)
+    program = tmp_path / "valkey-server"
+    program.write_text("#!/bin/sh\necho 'Valkey server v=8.0.0 sha=0'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert server_process.find_server() == program
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    with pytest.raises(NoServerFound, match="apt install valkey-server"):
+        server_process.find_server()
