@@ -78,6 +78,7 @@ class EmbeddedServer:
 
     @property
     def port(self) -> int:
+        """The port on 127.0.0.1. Raise RuntimeError before the first start."""
         if not self._port:
             raise RuntimeError("the embedded server has not been started")
         return self._port

@@ -23,6 +23,7 @@ class ServerFolder:
         self.log = path / "server.log"
 
     def create(self) -> None:
+        """Make the folder, for its owner only."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def take_lock(self) -> int | None:
@@ -64,9 +65,11 @@ class ServerFolder:
             return 0
 
     def remember(self, *, port: int, pid: int) -> None:
+        """Note where the server is, for those who attach."""
         write_private(self.path / "server.json", json.dumps({"port": port, "pid": pid}))
 
     def write_config(self, text: str) -> None:
+        """Write what the server reads at its start."""
         write_private(self.path / "server.conf", text)
 
     def mark_log(self) -> int:
@@ -79,6 +82,7 @@ class ServerFolder:
         return self.log.stat().st_size
 
     def log_since(self, mark: int) -> str:
+        """Read what was logged after the mark, at most its last 4000 bytes."""
         with self.log.open("rb") as file:
             file.seek(mark)
             return file.read()[-4000:].decode(errors="replace")

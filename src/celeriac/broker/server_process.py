@@ -171,6 +171,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
+    """Find a port of PORTS on which nobody listens. Raise NoServerFound when all are taken."""
     for _ in range(200):
         port = random.choice(PORTS)
         if is_free(port):

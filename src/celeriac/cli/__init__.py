@@ -32,9 +32,11 @@ class Commands(click.Group):
     """A group that imports a command's module when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"celeriac.cli.{COMMANDS[cmd_name][0]}")
@@ -43,12 +45,14 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one was probably meant."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             from celeriac.cli.errors import unknown_name
 

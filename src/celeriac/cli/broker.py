@@ -40,11 +40,13 @@ class Broker:
     choice: Choice
 
     def queue(self, name: str) -> Queue:
+        """Open a queue, which need not exist."""
         from celeriac.broker.queue import Queue
 
         return Queue(self.client, name, prefix=self.prefix)
 
     def names(self) -> list[str]:
+        """Name all queues of the broker."""
         from celeriac.broker.queue import queues
 
         return queues(self.client, prefix=self.prefix)
@@ -62,8 +64,8 @@ def broker_option(command: F) -> F:
     return click.option(
         "--broker",
         metavar="URL",
-        help=f"The broker, e.g. celeriac://:password@host:6379/0. Default: ${ENVIRONMENT}, else the "
-        "`celeriac up` that runs in this folder.",
+        help=f"The broker, e.g. celeriac://:password@host:6379/0. Default: ${ENVIRONMENT}, else "
+        "the `celeriac up` that runs in this folder.",
     )(command)
 
 

@@ -155,7 +155,8 @@ def _queue_problems(one: QueueStats) -> Iterator[Finding]:
         yield Finding(
             "warn",
             check,
-            f"{one.ready + one.due} messages to do for {ago(one.oldest_ready_ms / 1000)}, and no worker",
+            f"{one.ready + one.due} messages to do for {ago(one.oldest_ready_ms / 1000)}, "
+            "and no worker",
             f"Start workers; `celeriac explain {one.name}` shows why there are none.",
         )
     silent = [w for w in one.workers if w.leased and one.now_ms - w.seen_ms >= SILENT_MS]

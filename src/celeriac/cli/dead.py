@@ -26,6 +26,7 @@ class Filter:
 
     @property
     def given(self) -> bool:
+        """Tell whether anything is filtered."""
         return any(part is not None for part in (self.reason, self.error, self.task, self.since))
 
     def matches(self, letter: DeadMessage) -> bool:
@@ -40,6 +41,7 @@ class Filter:
         )
 
     def too_old(self, letter: DeadMessage, now_ms: int) -> bool:
+        """Tell whether it died before the time of interest."""
         if self.since is None:
             return False
         return letter.dead_ms < now_ms - self.since / timedelta(milliseconds=1)
@@ -59,6 +61,7 @@ def timestamp(ms: int) -> str:
 
 
 def columns(*, wide: bool = False) -> list[Column]:
+    """Name the columns of a table of dead letters."""
     head = [Column("ID"), Column("TASK"), Column("REASON"), Column("ERROR")]
     if wide:
         head += [Column("PRIORITY"), Column("ENTRY"), Column("ATTEMPTS", right=True)]
@@ -67,6 +70,7 @@ def columns(*, wide: bool = False) -> list[Column]:
 
 
 def row(letter: DeadMessage, now_ms: int, *, wide: bool = False) -> list[Cell]:
+    """Write the cells of a dead letter, in the order of `columns`."""
     cells: list[Cell] = [letter.id or letter.entry, letter.task or None, letter.reason]
     cells.append(letter.error or None)
     if wide:

@@ -1,7 +1,7 @@
 """``celeriac dlq``: look at dead letters, send them back to their queue, or delete them.
 
-Long lists go page by page, newest first. Redrive and purge move one page after the other and say how
-many they moved; a run that was interrupted is simply run again.
+Long lists go page by page, newest first. Redrive and purge move one page after the other and say
+how many they moved; a run that was interrupted is simply run again.
 """
 
 from __future__ import annotations
@@ -182,6 +182,7 @@ class Move:
     done: str
 
     def entries(self, queue: Queue, entries: list[str]) -> int:
+        """Do it to entries; return how many were still there."""
         return queue.redrive(entries) if self.verb == "redrive" else queue.purge_dead(entries)
 
 

@@ -46,11 +46,11 @@ def doctor(form: str | None, broker: str | None) -> None:
 
 def examine(broker: Broker) -> list[Finding]:
     """Measure, and judge what was measured."""
+    from redis.exceptions import NoPermissionError
+
     from celeriac.broker.connection import parse
     from celeriac.broker.queue import stats_of
     from celeriac.cli.permissions import acl_rule, refused
-
-    from redis.exceptions import NoPermissionError
 
     started = time.perf_counter()
     with suppress(NoPermissionError):  # an answer, too

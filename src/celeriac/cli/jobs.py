@@ -44,7 +44,7 @@ class Line:
 
 
 def read_lines(lines: Iterable[str], defaults: Draft, *, start: int = 1) -> Iterator[Line]:
-    """Read a JSON Lines file lazily; empty lines are skipped, wrong ones come with their problem."""
+    """Read a JSON Lines file lazily; empty lines are skipped, wrong ones have a problem."""
     for number, text in enumerate(lines, 1):
         if number < start or not text.strip():
             continue
@@ -85,9 +85,11 @@ class Field:
     kind: Literal["text", "list", "object", "priority", "duration"]
 
     def given(self, value: dict[str, Any]) -> bool:
+        """Tell whether a line has the key, and not null."""
         return value.get(self.key) is not None
 
     def __call__(self, line: dict[str, Any]) -> Any:
+        """Read the key's value. Raise ValueError that says what would be right."""
         value = line[self.key]
         if self.kind == "text" and isinstance(value, str) and value:
             return value

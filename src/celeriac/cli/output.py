@@ -40,6 +40,7 @@ def no_colour() -> bool:
 
 
 def text(cell: Cell) -> str:
+    """Write a cell."""
     return "-" if cell is None else str(cell)
 
 
@@ -70,6 +71,7 @@ def plain_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> li
 
 
 def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Table:
+    """Make a table for a terminal; markup in a cell is just text."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -88,10 +90,12 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Tab
 
 
 def print_json(value: Any, *, compact: bool = False) -> None:
+    """Print JSON, on one line if compact."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=None if compact else 2))
 
 
 def print_yaml(value: Any) -> None:
+    """Print YAML with keys in their order."""
     import yaml
 
     click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip())

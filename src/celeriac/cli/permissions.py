@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import redis
 
-#: Every command in a form it takes; K is a key, C a channel, both under the prefix. A test compares
-#: this with what the scripts call; the last but one line is for Celery's remote control.
+#: Every command in a form it takes; K is a key, C a channel, both under the prefix. A test
+#: compares this with what the scripts call; PUBLISH to WATCH are for Celery's remote control.
 FORMS = """
-EVALSHA sha 1 K; EVAL return 1 K; SCRIPT LOAD return; TIME; EXISTS K; DEL K; GET K; SET K 1; EXPIRE K 1
-SADD K m; SMEMBERS K; SREM K m; LLEN K; LPUSH K 1; BLPOP K 1
+EVALSHA sha 1 K; EVAL return 1 K; SCRIPT LOAD return; TIME; EXISTS K; DEL K; GET K; SET K 1
+EXPIRE K 1; SADD K m; SMEMBERS K; SREM K m; LLEN K; LPUSH K 1; BLPOP K 1
 HGET K f; HMGET K f; HGETALL K; HSET K f 1; HDEL K f; HEXISTS K f; HINCRBY K f 1
 ZADD K 1 m; ZCARD K; ZCOUNT K 0 1; ZRANGE K 0 1; ZRANGEBYSCORE K 0 1; ZREM K m; ZSCORE K m
 ZREMRANGEBYSCORE K 0 1; XADD K * f v; XACK K g 1-0; XCLAIM K g c 0 1-0; XDEL K 1-0; XLEN K
-XGROUP CREATE K g 0; XGROUP DELCONSUMER K g c; XINFO GROUPS K; XPENDING K g; XRANGE K - +; XREVRANGE K + -; XTRIM K MAXLEN 1
-XREADGROUP GROUP g c STREAMS K >
-PUBLISH C m; SUBSCRIBE C; UNSUBSCRIBE C; BRPOP K 1; RPOP K; RPUSH K 1; ZREVRANGEBYSCORE K 1 0; WATCH K
+XGROUP CREATE K g 0; XGROUP DELCONSUMER K g c; XINFO GROUPS K; XPENDING K g; XRANGE K - +
+XREVRANGE K + -; XTRIM K MAXLEN 1; XREADGROUP GROUP g c STREAMS K >
+PUBLISH C m; SUBSCRIBE C; UNSUBSCRIBE C; BRPOP K 1; RPOP K; RPUSH K 1; ZREVRANGEBYSCORE K 1 0
+WATCH K
 PING; SELECT 0; CLIENT SETNAME celeriac; INFO
 """
 FAMILIES = ("SCRIPT", "XGROUP", "XINFO", "CLIENT")
@@ -41,7 +42,7 @@ def acl_rule(prefix: str) -> str:
 
 
 def refused(client: redis.Redis, prefix: str) -> list[str]:
-    """Name what the server does not permit this user: commands, and patterns of keys and channels."""
+    """Name what the server does not permit this user: commands, and patterns of keys, channels."""
     from redis.exceptions import NoPermissionError, ResponseError
 
     stand_ins = {"K": f"{prefix}:{{doctor}}:probe", "C": f"{prefix}:kombu:doctor"}

@@ -141,12 +141,14 @@ def send(
 
 
 def client_of(broker: Broker) -> Client:
+    """Make a producer on the connection of the command."""
     from celeriac import Client
 
     return Client(broker.client, prefix=broker.prefix)
 
 
 def job_of(draft: jobs.Draft) -> Job:
+    """Turn a draft into what the client sends."""
     from celeriac import Job
 
     return Job(
@@ -220,9 +222,9 @@ class Bulk:
             last = good[len(error.receipt.receipts) + len(error.uncertain) - 1].number
             raise Unreachable(
                 f"the broker was lost while lines {first} to {last} were on their way",
-                hint=f"Lines before {first} are done. Those from {first} to {last} were accepted all "
-                f"together or not at all: see `celeriac get`.\nCarry on with --from-line {first} or "
-                f"{last + 1}.",
+                hint=f"Lines before {first} are done. Those from {first} to {last} were accepted "
+                "all together or not at all: see `celeriac get`.\n"
+                f"Carry on with --from-line {first} or {last + 1}.",
             ) from error
         self._count(good, sent.receipts)
 

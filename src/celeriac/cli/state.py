@@ -25,6 +25,7 @@ class StateFolder:
         self.path = folder if folder is not None else Path.cwd() / FOLDER
 
     def create(self) -> None:
+        """Make the folder, for its owner only and ignored by git."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         ignore = self.path / ".gitignore"
         if not ignore.exists():
@@ -41,11 +42,13 @@ class StateFolder:
         return descriptor
 
     def write(self, name: str, value: dict[str, Any]) -> None:
+        """Replace a file in one step."""
         from celeriac.broker.server_folder import write_private
 
         write_private(self.path / name, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
     def remove(self, *names: str) -> None:
+        """Delete files."""
         for name in names:
             (self.path / name).unlink(missing_ok=True)
 

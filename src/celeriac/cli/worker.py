@@ -77,8 +77,8 @@ def worker(
 ) -> None:
     """Run one worker of a Celery app on a queue.
 
-    SIGTERM or Ctrl-C drains it: it claims nothing more, finishes what runs, and hands the rest back.
-    A second one makes it stop at once.
+    SIGTERM or Ctrl-C drains it: it claims nothing more, finishes what runs, and hands the rest
+    back. A second one makes it stop at once.
     """
     choice = choose(broker)
     app = load_app(app_name)

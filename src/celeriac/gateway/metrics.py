@@ -1,7 +1,7 @@
 """The metrics of every queue, for Prometheus, from what the broker's scripts counted.
 
-One scrape is one pipelined read of all queues, kept for a second, so that many scrapers cost no more than
-one. Counts are the broker's own: exact under ``kill -9``, and without a label for any pod or worker.
+One scrape is one pipelined read of all queues, kept for a second, so that many scrapers cost no
+more than one. Counts are the broker's own: exact under ``kill -9``, and no label names a pod or worker.
 The names are a contract, held by a golden test.
 """
 
@@ -33,7 +33,7 @@ CACHE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """What the control loop says of one queue: workers there are, wanted, and wanted before limits."""
+    """What the control loop says of a queue: workers now, wanted, and wanted before limits."""
 
     current: int
     desired: int
@@ -222,13 +222,16 @@ class MetricsServer:
 
     @property
     def port(self) -> int:
+        """The port it listens on."""
         return self._server.server_port
 
     @property
     def url(self) -> str:
+        """Where to scrape."""
         return f"http://{self.host}:{self.port}/metrics"
 
     def close(self) -> None:
+        """End it, and free the port."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -35,8 +35,8 @@ def test_children_of_one_worker_are_one_and_silent_ones_none(
 @pytest.mark.parametrize("wide", [False, True])
 def test_a_row_has_a_cell_for_each_column(make_stats: Any, wide: bool) -> None:
     record = queue_record(make_stats(), {"replicas": 1, "desiredReplicas": 4})
-    cells = dict(zip([c.title for c in (WIDE if wide else NARROW)], queue_row(record, wide=wide)))
-    assert len(cells) == len(WIDE if wide else NARROW)
+    titles = [column.title for column in (WIDE if wide else NARROW)]
+    cells = dict(zip(titles, queue_row(record, wide=wide), strict=True))
     assert (cells["NAME"], cells["READY"], cells["DEAD"], cells["OLDEST"]) == ("mail", 1, 2, "4s")
     assert cells["WORKERS"] == "1 → 4"
     assert cells.get("REDELIVERED", 2) == 2
