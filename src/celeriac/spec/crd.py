@@ -145,12 +145,9 @@ class _Structural:
         """Build the schema of a field, an item or a map's value."""
         raw, default = dict(raw), raw.get("default")
         choices = [it for it in raw.pop("anyOf", []) if it.get("type") != "null"]
-        if len(choices) == 1:
-            raw |= choices[0]
-        elif choices:
-            raw |= {key: value for choice in choices for key, value in choice.items()}
-            raw.pop("type")
-            raw["x-kubernetes-int-or-string"] = True
+        if choices:
+            (choice,) = choices  # X | None; a field of ours is never one of several things
+            raw |= choice
         result = self.object(raw["$ref"].rpartition("/")[2]) if "$ref" in raw else {}
         result |= {key: raw[key] for key in _KEPT if key in raw}
         if "items" in raw:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 _NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
@@ -44,6 +47,42 @@ PATTERN_HELP: Final[dict[str, str]] = {
     _TIME: "must be a UTC time, such as 2026-01-31T09:30:00Z",
 }
 
+
+@dataclass(frozen=True, slots=True)
+class IntOrString:
+    """Marks what Kubernetes writes as a whole number or as text: one finding, whatever is wrong."""
+
+    pattern: str
+    max_length: int
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {
+            "minimum": 0,
+            "maxLength": self.max_length,
+            "pattern": self.pattern,
+            "x-kubernetes-int-or-string": True,
+        }
+
+    def _check(self, value: Any) -> int | str:
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        text = isinstance(value, str) and len(value) <= self.max_length
+        if whole or (text and re.match(self.pattern, value)):
+            result: int | str = value
+            return result
+        quoted = (
+            f'; put it in quotes: "{value}"' if isinstance(value, float) else f", not {value!r}"
+        )
+        message = f"{PATTERN_HELP[self.pattern]}{quoted}"
+        raise PydanticCustomError("rule", "{text}", {"text": message})
+
+
 ResourceName = Annotated[str, Field(min_length=1, max_length=47, pattern=_NAME)]
 NamespaceName = Annotated[str, Field(min_length=1, max_length=63, pattern=_NAME)]
 ScheduleName = Annotated[str, Field(min_length=1, max_length=47, pattern=_NAME)]
@@ -58,6 +97,6 @@ EnvPrefix = Annotated[str, Field(max_length=64, pattern=_ENV_PREFIX)]
 KeyName = Annotated[str, Field(min_length=1, max_length=253, pattern=_KEY)]
 CronText = Annotated[str, Field(max_length=100, pattern=_CRON)]
 ZoneName = Annotated[str, Field(min_length=1, max_length=64, pattern=_ZONE)]
-Quantity = Annotated[int, Field(ge=0)] | Annotated[str, Field(max_length=32, pattern=_QUANTITY)]
+Quantity = Annotated[int | str, IntOrString(pattern=_QUANTITY, max_length=32)]
 CamelCase = Annotated[str, Field(min_length=1, max_length=128, pattern=_CAMEL)]
 UtcTime = Annotated[str, Field(max_length=20, pattern=_TIME)]

@@ -30,8 +30,9 @@ def problems(text: str) -> list[str]:
 
 
 def spec(lines: str) -> str:
+    worker = "" if lines.startswith("worker:") else "worker: {app: a}"
     head = "apiVersion: celeriac.dev/v1alpha1\nkind: MessageQueue\nmetadata: {name: a}\nspec:\n"
-    return f"{head}  worker: {{app: a}}\n  {lines}\n"
+    return f"{head}  {worker}\n  {lines}\n"
 
 
 def test_the_design_s_own_example_is_read() -> None:
@@ -107,6 +108,12 @@ def test_dates_and_numbers_in_text_fields_are_told_to_be_quoted() -> None:
         ("schedules: [{name: a, task: t}]", "spec.schedules[0].cron: is required"),
         ("schedules: [{name: a, task: t, cron: daily}]", "such as 0 3 * * MON"),
         (f"queue: {'q' * 129}", "must have at most 128 characters, not 129"),
+        (
+            "worker: {app: a, resources: {limits: {cpu: 0.5}}}",
+            "spec.worker.resources.limits.cpu: must be a Kubernetes quantity, such as 500m or 256Mi;"
+            ' put it in quotes: "0.5"',
+        ),
+        ("worker: {app: a, resources: {limits: {cpu: much}}}", "256Mi, not 'much'"),
         ('queue: ""', "must not be empty"),
     ],
 )
