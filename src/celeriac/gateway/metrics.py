@@ -1,8 +1,8 @@
 """The metrics of every queue, for Prometheus, from what the broker's scripts counted.
 
 One scrape is one pipelined read of all queues, kept for a second, so that many scrapers cost no
-more than one. Counts are the broker's own: exact under ``kill -9``, and no label names a pod or worker.
-The names are a contract, held by a golden test.
+more than one. Counts are the broker's own: exact under ``kill -9``, and no label names a pod or a
+worker. The names are a contract, held by a golden test.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def letter(**changes: Any) -> DeadMessage:
         ({"task": "app.mail", "error": "OSError"}, False),
     ],
 )
-def test_filters(filters: dict[str, str], fits: bool) -> None:
+def test_filters(filters: dict[str, Any], fits: bool) -> None:
     assert Filter(**filters).matches(letter()) is fits
     assert Filter(**filters).given is bool(filters)
 

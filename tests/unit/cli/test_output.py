@@ -4,13 +4,17 @@ import io
 
 from rich.console import Console
 
-from celeriac.cli.output import Column, plain_table, rich_table
+from celeriac.cli.output import Cell, Column, plain_table, rich_table
 
 COLUMNS = (Column("NAME"), Column("READY", right=True), Column("STATE", style=lambda _: "red"))
 
 
 def test_plain_tables_are_aligned_one_row_a_line() -> None:
-    rows = [["mail", 7, "Ready"], ["message-delivery", 1200, None], ["two\nlines", 0, ""]]
+    rows: list[list[Cell]] = [
+        ["mail", 7, "Ready"],
+        ["message-delivery", 1200, None],
+        ["two\nlines", 0, ""],
+    ]
     assert plain_table(COLUMNS, rows) == [
         "NAME              READY  STATE",
         "mail                  7  Ready",
