@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 from celeriac import BulkReceipt, Client, Job, Progress, Receipt
+from messaging.metrics import QueueMetrics, from_stats
 from messaging.payloads import (
     BatchSend,
     Cleanup,
@@ -106,8 +107,9 @@ class MessageQueueService:
 
     def enqueue(self, job: Payload, **when: Unpack[When]) -> Receipt:
         """Any one job, to the queue that its kind belongs to."""
-        bulk = self._client.send_many(ROUTES[type(job)].queue, [self._job(job, when)])
-        return bulk.receipts[0]
+        route = ROUTES[type(job)]
+        kwargs = {"payload": job.wire()}
+        return self._client.send(route.queue, route.task, kwargs=kwargs, **self._options(job, when))
 
     def enqueue_many(self, jobs: Iterable[Payload], **when: Unpack[When]) -> dict[str, BulkReceipt]:
         """Jobs of mixed kinds, grouped by queue; within a queue the order is kept."""
@@ -120,33 +122,33 @@ class MessageQueueService:
         """How far a job says it is; None when it has said nothing, or long ago."""
         return self._client.progress(ROUTES[kind].queue, job_id)
 
-    def cancel(self, kind: type[Payload], job_id: str) -> str:
-        """Cancel a job that is waiting. The answer is the client's: `cancelled`, or why not."""
+    def cancel(self, kind: type[Payload], job_id: str) -> Literal["cancelled", "requested"]:
+        """Cancel a job that waits: at once when it is delayed, else when its turn comes."""
         return self._client.cancel(ROUTES[kind].queue, job_id)
 
-    def metrics(self) -> dict[str, Any]:
-        """The exact counts of each of the six queues, and their wait and run times."""
-        return {queue: self._client.stats(queue) for queue in QUEUES}
+    def metrics(self) -> dict[str, QueueMetrics]:
+        """Each of the six queues, measured now."""
+        return {queue: from_stats(queue, self._client.stats(queue)) for queue in QUEUES}
 
     def _bulk(self, jobs: Iterable[Payload], kind: type[Payload], when: When) -> BulkReceipt:
         return self._client.send_many(ROUTES[kind].queue, [self._job(job, when) for job in jobs])
 
     def _job(self, job: Payload, when: When) -> Job:
+        kwargs = {"payload": job.wire()}
+        return Job(ROUTES[type(job)].task, kwargs=kwargs, **self._options(job, when))
+
+    def _options(self, job: Payload, when: When) -> dict[str, Any]:
+        """The message's options, which depend on the job's urgency and identity."""
+        options: dict[str, Any] = {
+            "priority": PRIORITIES[job.urgency],
+            "max_attempts": max_attempts(job.urgency),
+            "delay": self._delay(when),
+            "expires": when.get("expires"),
+        }
         job_id = job.job_id
-        options: dict[str, Any] = {}
         if job_id is not None:
             options |= {"id": job_id, "dedup_key": job_id, "dedup_seconds": self._dedup_seconds}
-        if attempts := max_attempts(job.urgency):
-            options["max_attempts"] = attempts
-        if expires := when.get("expires"):
-            options["expires"] = expires
-        return Job(
-            task=ROUTES[type(job)].task,
-            kwargs={"payload": job.wire()},
-            priority=PRIORITIES[job.urgency],
-            delay=self._delay(when),
-            **options,
-        )
+        return options
 
     def _delay(self, when: When) -> float | timedelta:
         at = when.get("at")

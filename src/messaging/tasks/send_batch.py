@@ -26,6 +26,7 @@ def send_batch(job: BatchSend, tools: Tools) -> str:
         bulk = queues.send_messages([job.message_for(index) for index in chunk])
         accepted += bulk.accepted
         if bulk.refused:
-            raise TransientError(f"the queue refused {bulk.refused} of {len(chunk)} messages")
+            reason = bulk.refused[0].reason
+            raise TransientError(f"refused {len(bulk.refused)} of {len(chunk)}: {reason}")
         report_progress(chunk.stop, total, "messages enqueued")
     return f"enqueued {accepted} of {total}"

@@ -1,0 +1,110 @@
+"""What the demo shows: a live table on a terminal, plain lines everywhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from messaging.metrics import QueueMetrics
+
+Show = Callable[[Mapping[str, QueueMetrics]], None]
+PLAIN_EVERY_SECONDS = 2.0
+
+
+class View:
+    """The demo's output."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self._began = time.monotonic()
+
+    def step(self, text: str) -> None:
+        """Begin of a part of the demo."""
+        self.console.print(f"[bold]{self._elapsed()}  {text}[/bold]")
+
+    def line(self, text: str) -> None:
+        """One line under a step."""
+        self.console.print(f"        {text}", markup=False)
+
+    def trouble(self, text: str) -> None:
+        """A line that must be seen."""
+        self.console.print(Text(f"        {text}", style="red"))
+
+    @contextlib.contextmanager
+    def progress(self, total: int) -> Iterator[Show]:
+        """Live progress towards `total` finished jobs."""
+        if not self.console.is_terminal:
+            yield self._plain(total)
+            return
+        with Live(console=self.console, refresh_per_second=8, transient=True) as live:
+            yield lambda metrics: live.update(_live(metrics, total))
+
+    def queues(self, metrics: Mapping[str, QueueMetrics]) -> None:
+        """The table of the queues."""
+        self.console.print(_table(metrics))
+
+    def dead_letters(self, letters: Mapping[str, list[dict[str, Any]]]) -> None:
+        """What ended among the dead letters, and why."""
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for title in ("QUEUE", "TASK", "REASON", "ERROR"):
+            table.add_column(title, no_wrap=title != "ERROR")
+        for queue, found in letters.items():
+            for one in found:
+                error = ": ".join(filter(None, (one.get("error"), one.get("message"))))
+                table.add_row(queue, str(one["task"]), str(one["reason"]), error or "-")
+        self.console.print(table)
+
+    def _elapsed(self) -> str:
+        return f"{time.monotonic() - self._began:5.1f}s"
+
+    def _plain(self, total: int) -> Show:
+        last = [0.0]
+
+        def show(metrics: Mapping[str, QueueMetrics]) -> None:
+            if time.monotonic() - last[0] < PLAIN_EVERY_SECONDS:
+                return
+            last[0] = time.monotonic()
+            self.console.print(f"{self._elapsed()}  {_summary(metrics, total)}")
+
+        return show
+
+
+def _sum(metrics: Mapping[str, QueueMetrics], name: str) -> int:
+    return sum(getattr(one, name) for one in metrics.values())
+
+
+def finished(metrics: Mapping[str, QueueMetrics]) -> int:
+    """How many jobs have come to an end."""
+    return sum(_sum(metrics, name) for name in ("done", "discarded", "purged", "dead"))
+
+
+def _summary(metrics: Mapping[str, QueueMetrics], total: int) -> str:
+    return (
+        f"{finished(metrics)} of {total} finished, {_sum(metrics, 'leased')} running,"
+        f" {_sum(metrics, 'ready')} ready, {_sum(metrics, 'delayed')} delayed,"
+        f" {_sum(metrics, 'retried')} retries, {_sum(metrics, 'dead')} dead"
+    )
+
+
+def _live(metrics: Mapping[str, QueueMetrics], total: int) -> RenderableType:
+    bar = ProgressBar(total=total, completed=finished(metrics), width=60)
+    return Group(_table(metrics), bar, Text(_summary(metrics, total)))
+
+
+def _table(metrics: Mapping[str, QueueMetrics]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("QUEUE", no_wrap=True)
+    columns = ("accepted", "done", "dead", "ready", "leased", "delayed", "retried", "redelivered")
+    for name in columns:
+        table.add_column(name.upper(), justify="right", no_wrap=True)
+    for queue, now in metrics.items():
+        table.add_row(queue, *(str(getattr(now, name)) for name in columns))
+    return table
