@@ -1,0 +1,261 @@
+"""Starts and stops a cluster, or only its control plane.
+
+The order of the end matters: pods, kubelet, kube-proxy, controllers, API server before etcd (it hangs
+otherwise), containerd, its shims, mounts, namespaces, cgroups; and the kernel settings that the kubelet
+changes are written back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import node, pki, programs
+from tests.cluster.namespace import NODE_IP, SERVICE_NETWORK, Namespace
+from tests.cluster.processes import Processes, end_all_that_mention
+
+#: Clusters of this machine, one folder each, so that `down` finds what a killed run left.
+CLUSTERS = Path("/tmp/celeriac-clusters")
+SERVER = f"https://{NODE_IP}:6443"
+#: Settings that the kubelet changes for the whole machine.
+KERNEL_SETTINGS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
+
+
+class Cluster:
+    """One cluster: its folder, its namespace, its processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.namespace = Namespace(f"celeriac-{folder.name}")
+        self.processes = Processes(folder, self.namespace.command)
+        self.kubeconfig = folder / "admin.kubeconfig"
+
+    @classmethod
+    def new(cls) -> Cluster:
+        """Make the folder of a cluster that belongs to this process."""
+        folder = CLUSTERS / uuid.uuid4().hex[:6]
+        folder.mkdir(parents=True)
+        (folder / "owner").write_text(str(os.getpid()))
+        settings = {name: Path("/proc/sys", name).read_text() for name in KERNEL_SETTINGS}
+        (folder / "kernel.json").write_text(json.dumps(settings))
+        return cls(folder)
+
+    # --- start ----------------------------------------------------------------------------------
+
+    def start_control_plane(self) -> None:
+        """Start etcd and the API server, and wait until it is ready (seconds)."""
+        self.namespace.create()
+        self._write_credentials()
+        self.start_etcd()
+        self.start_api_server()
+
+    def start_etcd(self) -> None:
+        """Start etcd."""
+        listen = "http://127.0.0.1:2379"
+        self.processes.start(
+            "etcd",
+            ["etcd", "--name=tests", f"--data-dir={self.folder}/etcd"]
+            + [f"--listen-client-urls={listen}", f"--advertise-client-urls={listen}"]
+            + ["--listen-peer-urls=http://127.0.0.1:2380", "--unsafe-no-fsync"],
+        )
+
+    def start_api_server(self) -> None:
+        """Start the API server and wait until it is ready."""
+        folder = self.folder
+        requestheader = [
+            "--requestheader-client-ca-file=" + f"{folder}/front-ca.crt",
+            f"--proxy-client-cert-file={folder}/front-proxy-client.crt",
+            f"--proxy-client-key-file={folder}/front-proxy-client.key",
+            "--requestheader-allowed-names=front-proxy-client",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        ]
+        self.processes.start(
+            "kube-apiserver",
+            [
+                programs.kubernetes() / "kube-apiserver",
+                "--etcd-servers=http://127.0.0.1:2379",
+                f"--advertise-address={NODE_IP}",
+                "--secure-port=6443",
+                f"--tls-cert-file={folder}/kube-apiserver.crt",
+                f"--tls-private-key-file={folder}/kube-apiserver.key",
+                f"--client-ca-file={folder}/ca.crt",
+                f"--token-auth-file={folder}/tokens.csv",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                f"--service-account-key-file={folder}/sa.pub",
+                f"--service-account-signing-key-file={folder}/sa.key",
+                f"--service-cluster-ip-range={SERVICE_NETWORK}",
+                "--authorization-mode=Node,RBAC",
+                "--enable-admission-plugins=NodeRestriction",
+                "--allow-privileged=true",
+                "--kubelet-preferred-address-types=InternalIP",
+                "--enable-aggregator-routing=true",
+                f"--cert-dir={folder}/apiserver",
+                *requestheader,
+            ],
+        )
+        self.processes.wait_until("kube-apiserver", self.api_is_ready, seconds=60)
+
+    def start_controllers(self) -> None:
+        """Start the controller manager and the scheduler."""
+        folder = self.folder
+        for program, short in (("kube-controller-manager", "kcm"), ("kube-scheduler", "sched")):
+            config = pki.kubeconfig(
+                folder / f"{short}.kubeconfig",
+                server=SERVER,
+                ca=folder / "ca.crt",
+                user=f"system:{program}",
+            )
+            command: list[str | Path] = [
+                programs.kubernetes() / program,
+                f"--kubeconfig={config}",
+                f"--authentication-kubeconfig={config}",
+                f"--authorization-kubeconfig={config}",
+                "--leader-elect=false",
+                "--bind-address=127.0.0.1",
+                f"--cert-dir={folder}/{short}",
+            ]
+            if short == "kcm":
+                command += [
+                    f"--root-ca-file={folder}/ca.crt",
+                    f"--service-account-private-key-file={folder}/sa.key",
+                    "--use-service-account-credentials=true",
+                    "--horizontal-pod-autoscaler-sync-period=5s",
+                ]
+            self.processes.start(program, command)
+
+    def start(self) -> None:
+        """Start everything: a cluster of one node, Ready."""
+        self.start_control_plane()
+        self.start_controllers()
+        node.start(self)
+        self.processes.wait_until("kubelet", self.node_is_ready, seconds=90)
+
+    # --- look -----------------------------------------------------------------------------------
+
+    def kubectl(self, *args: str, stdin: str | None = None, check: bool = True) -> str:
+        """Run kubectl as the cluster's admin and return what it prints."""
+        done = subprocess.run(
+            [
+                *self.namespace.command,
+                programs.clients() / "kubectl",
+                "--kubeconfig",
+                self.kubeconfig,
+            ]
+            + list(args),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise RuntimeError(
+                f"kubectl {' '.join(args)}: {done.stderr.strip() or done.stdout.strip()}"
+            )
+        return done.stdout
+
+    def get(self, *args: str) -> Any:
+        """Run `kubectl get ... -o json`."""
+        return json.loads(self.kubectl("get", *args, "-o", "json"))
+
+    def api_is_ready(self) -> bool:
+        """Whether the API server answers /readyz."""
+        request = urllib.request.Request(
+            f"{SERVER}/readyz", headers={"Authorization": "Bearer admin-token"}
+        )
+        context = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
+        with self.namespace.entered():
+            try:
+                with urllib.request.urlopen(request, timeout=2, context=context) as answer:
+                    return bool(answer.status == 200)
+            except (OSError, urllib.error.URLError):
+                return False
+
+    def node_is_ready(self) -> bool:
+        """Whether the node reports Ready."""
+        wanted = "{.items[*].status.conditions[?(@.type=='Ready')].status}"
+        return self.kubectl("get", "nodes", "-o", f"jsonpath={wanted}", check=False) == "True"
+
+    # --- stop -----------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End everything and remove every trace, also after a start that failed half-way."""
+        node.stop_pods(self)
+        for name in (
+            "kubelet",
+            "kube-proxy",
+            "dnsmasq",
+            "kube-controller-manager",
+            "kube-scheduler",
+        ):
+            self.processes.stop(name)
+        for name in ("kube-apiserver", "etcd", "containerd"):
+            self.processes.stop(name)
+        end_all_that_mention(self.folder)
+        node.clean_up(self)
+        self.namespace.delete()
+        for name, value in json.loads((self.folder / "kernel.json").read_text()).items():
+            setting = Path("/proc/sys", name)
+            if setting.read_text() != value:
+                setting.write_text(value)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _write_credentials(self) -> None:
+        folder = self.folder
+        authority = pki.Authority.new("ca", folder)
+        authority.sign(
+            "kube-apiserver",
+            folder,
+            ips=[NODE_IP, "10.96.0.1", "127.0.0.1"],
+            dns=["kubernetes.default.svc", "kubernetes.default", "localhost"],
+        )
+        pki.Authority.new("front-ca", folder).sign("front-proxy-client", folder)
+        pki.write_service_account_keys(folder)
+        pki.write_tokens(folder / "tokens.csv")
+        pki.kubeconfig(self.kubeconfig, server=SERVER, ca=folder / "ca.crt", user="admin")
+
+
+@contextmanager
+def control_plane() -> Iterator[Cluster]:
+    """A control plane for the length of a ``with`` block."""
+    yield from _while_running(Cluster.start_control_plane)
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """A whole cluster for the length of a ``with`` block."""
+    yield from _while_running(Cluster.start)
+
+
+def _while_running(start: Any) -> Iterator[Cluster]:
+    sweep()
+    new = Cluster.new()
+    try:
+        start(new)
+        yield new
+    finally:
+        new.stop()
+
+
+def sweep(*, everything: bool = False) -> int:
+    """Stop clusters whose owner is gone, or all of them; return how many there were."""
+    swept = 0
+    for folder in sorted(CLUSTERS.glob("*")) if CLUSTERS.exists() else []:
+        owner = folder / "owner"
+        alive = owner.exists() and Path(f"/proc/{owner.read_text()}").exists()
+        kept = (folder / "kept").exists()
+        if everything or not (alive or kept):
+            Cluster(folder).stop()
+            swept += 1
+    return swept
