@@ -1,0 +1,1 @@
+"""Declared -> observed -> planned -> done -> reported, again and again; pure but for the loop."""

@@ -1,0 +1,177 @@
+"""Puts what was observed and decided into a status. Pure; dates come from the status before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from celeriac.control.observe import Observation
+from celeriac.control.scale import ScaleDecision
+from celeriac.control.schedule import Timer
+from celeriac.spec.conditions import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    Reason,
+    transitions,
+    utc,
+)
+from celeriac.spec.queue import MessageQueue
+from celeriac.spec.status import MessageQueueStatus, ScalingStatus, ScheduleStatus
+
+#: So many deaths in a row, each soon after the start, are no accident.
+STALLED_FAILURES = 3
+
+Verdict = tuple[bool, Reason, str]
+
+
+def status_of(
+    queue: MessageQueue,
+    observation: Observation,
+    decision: ScaleDecision,
+    *,
+    before: MessageQueueStatus | None = None,
+    timers: Iterable[Timer] = (),
+    problem: str = "",
+) -> MessageQueueStatus:
+    """Write the status. ``problem`` says why the newest declaration cannot be used, if so."""
+    stats, fleet = observation.stats, observation.fleet
+    verdicts: dict[ConditionType, Verdict] = {
+        ConditionType.READY: _ready(observation, decision, queue),
+        ConditionType.RECONCILING: _reconciling(observation, decision),
+        ConditionType.STALLED: _stalled(observation, problem),
+        ConditionType.BROKER_REACHABLE: _broker(observation),
+        ConditionType.SCALING_ACTIVE: _scaling(queue, decision),
+        ConditionType.PAUSED: _paused(queue, observation),
+        ConditionType.DEAD_LETTERS_PRESENT: _dead(observation),
+    }
+    conditions = [
+        Condition(
+            type=type_,
+            status=_spell(type_, holds, observation),
+            reason=reason,
+            message=message,
+            last_transition_time=utc(observation.now),
+            observed_generation=queue.metadata.generation,
+        )
+        for type_, (holds, reason, message) in verdicts.items()
+    ]
+    return MessageQueueStatus(
+        observed_generation=queue.metadata.generation,
+        conditions=transitions(before.conditions if before else (), conditions, observation.now),
+        replicas=fleet.running,
+        ready_replicas=fleet.ready,
+        desired_replicas=decision.desired,
+        draining_replicas=fleet.draining,
+        selector=f"celeriac.dev/queue={queue.name}",
+        ready=stats.ready if stats else before.ready if before else 0,
+        leased=stats.leased if stats else before.leased if before else 0,
+        delayed=stats.delayed if stats else before.delayed if before else 0,
+        dead=stats.dead if stats else before.dead if before else 0,
+        oldest_ready_seconds=stats.oldest_ready_ms // 1000 if stats else 0,
+        scaling=scaling_status(decision),
+        schedules=[
+            ScheduleStatus(
+                name=timer.schedule.name,
+                last_due_time=utc(timer.last),
+                next_due_time=utc(timer.next) if timer.next else None,
+            )
+            for timer in timers
+        ],
+    )
+
+
+def scaling_status(decision: ScaleDecision) -> ScalingStatus:
+    """The decision as it stands in the status."""
+    return ScalingStatus(**{name: getattr(decision, name) for name in ScalingStatus.model_fields})
+
+
+def decision_of(status: ScalingStatus) -> ScaleDecision:
+    """The decision that stands in a status."""
+    return ScaleDecision(**{name: getattr(status, name) for name in ScalingStatus.model_fields})
+
+
+def _ready(observation: Observation, decision: ScaleDecision, queue: MessageQueue) -> Verdict:
+    fleet, stats = observation.fleet, observation.stats
+    if stats is None:
+        return False, Reason.BROKER_UNREACHABLE, observation.error
+    if queue.spec.paused or stats.paused:
+        holds, reason, message = _paused(queue, observation)
+        return True, reason, message
+    if fleet.ready:
+        return True, Reason.RUNNING, f"{_workers(fleet.ready)} ready for messages"
+    if not decision.desired:
+        return True, Reason.IDLE, "nothing to do; a message starts a worker"
+    if fleet.failures >= STALLED_FAILURES:
+        return False, Reason.WORKERS_FAILING, fleet.last_failure
+    return False, Reason.STARTING, f"{_workers(decision.desired)} wanted, none is ready yet"
+
+
+def _reconciling(observation: Observation, decision: ScaleDecision) -> Verdict:
+    fleet = observation.fleet
+    if fleet.outdated:
+        return (
+            True,
+            Reason.ROLLING,
+            f"{_workers(fleet.outdated)} still run what was declared before",
+        )
+    if fleet.running < decision.desired:
+        return True, Reason.SCALING_UP, f"{fleet.running} of {_workers(decision.desired)} run"
+    if fleet.starting:
+        return True, Reason.STARTING, f"{_workers(fleet.starting)} not ready yet"
+    if fleet.draining or fleet.running > decision.desired:
+        return True, Reason.DRAINING, f"{_workers(fleet.draining)} finish what they hold"
+    return False, Reason.AS_DECLARED, ""
+
+
+def _stalled(observation: Observation, problem: str) -> Verdict:
+    fleet = observation.fleet
+    if problem:
+        return True, Reason.INVALID_SPEC, problem[:4096]
+    if fleet.failures >= STALLED_FAILURES:
+        message = f"died {fleet.failures} times in a row; the last time: {fleet.last_failure}"
+        return True, Reason.WORKERS_FAILING, message
+    return False, Reason.AS_DECLARED, ""
+
+
+def _broker(observation: Observation) -> Verdict:
+    if observation.stats is None:
+        return False, Reason.BROKER_UNREACHABLE, observation.error
+    return True, Reason.BROKER_ANSWERS, ""
+
+
+def _scaling(queue: MessageQueue, decision: ScaleDecision) -> Verdict:
+    match decision.limited_by:
+        case "BrokerUnreachable":
+            return False, Reason.BROKER_UNREACHABLE, "the number of workers is held"
+        case "Paused":
+            return False, Reason.SPEC_PAUSED if queue.spec.paused else Reason.HELD_ON_BROKER, ""
+    if queue.spec.autoscaling.mode == "Off":
+        return False, Reason.FIXED, f"{_workers(decision.desired)}, as declared"
+    if decision.limited_by == "Replicas" and queue.spec.autoscaling.mode != "Native":
+        return False, Reason.EXTERNAL, "an outside autoscaler writes replicas"
+    return True, Reason.NATIVE, ""
+
+
+def _paused(queue: MessageQueue, observation: Observation) -> Verdict:
+    if queue.spec.paused:
+        return True, Reason.SPEC_PAUSED, "spec.paused is true"
+    if observation.stats is not None and observation.stats.paused:
+        return True, Reason.HELD_ON_BROKER, "paused on the broker; resume it to go on"
+    return False, Reason.NOT_PAUSED, ""
+
+
+def _dead(observation: Observation) -> Verdict:
+    dead = observation.stats.dead if observation.stats else 0
+    if dead:
+        return True, Reason.DEAD_LETTERS, f"{dead} dead {'letter' if dead == 1 else 'letters'}"
+    return False, Reason.NO_DEAD_LETTERS, ""
+
+
+def _spell(type_: ConditionType, holds: bool, observation: Observation) -> ConditionStatus:
+    if observation.stats is None and type_ is ConditionType.DEAD_LETTERS_PRESENT:
+        return "Unknown"
+    return "True" if holds else "False"
+
+
+def _workers(number: int) -> str:
+    return f"{number} {'worker' if number == 1 else 'workers'}"
