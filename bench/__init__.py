@@ -1,0 +1,1 @@
+"""Benchmarks. `make bench` runs the one that compares Celeriac with stock Celery."""
