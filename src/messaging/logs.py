@@ -68,8 +68,8 @@ def _event(record: logging.LogRecord) -> str:
         return str(record.msg)
     if record.name == "celery.app.trace" and isinstance(record.args, Mapping):
         # the arguments hold the return value, or the exception's text
-        what = record.args.get("description") or "succeeded"
-        return f"task {what}"
+        what = str(record.args.get("description") or "succeeded")
+        return f"task {'failed' if what.startswith('raised') else what.lower()}"
     if record.name.startswith(("celery.", "celeriac")) or record.name == "celeriac":
         return _without_errors(record)
     return str(record.msg)

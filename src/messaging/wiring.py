@@ -90,23 +90,25 @@ def _queues(settings: Settings) -> MessageQueueService:
     return MessageQueueService(Client(broker), dedup_seconds=settings.dedup_seconds)
 
 
-_lock = threading.Lock()
-_made: tuple[int, Tools] | None = None
+class OfThisProcess:
+    """The parts of the process that asks, made when it first does."""
+
+    def __init__(self, make: Callable[[], Tools]) -> None:
+        self._make = make
+        self._made: tuple[int, Tools] | None = None
+        self._renew_lock()
+        # a lock that another thread held when the process forked would never be freed
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def __call__(self) -> Tools:
+        with self._lock:
+            if self._made is None or self._made[0] != os.getpid():
+                self._made = (os.getpid(), self._make())
+            return self._made[1]
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
 
 
-def tools() -> Tools:
-    """The parts of this process, made at the first call. Raises ConfigurationError."""
-    global _made
-    with _lock:
-        if _made is None or _made[0] != os.getpid():
-            _made = (os.getpid(), build(from_environment()))
-        return _made[1]
-
-
-def _after_fork() -> None:
-    """A lock that another thread held when the process forked would never be freed."""
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+tools = OfThisProcess(lambda: build(from_environment()))
+"""The real parts for the environment's settings. Raises ConfigurationError."""

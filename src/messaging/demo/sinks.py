@@ -11,6 +11,7 @@ import email
 import email.policy
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -81,6 +82,8 @@ class Manners:
     refuse_first: dict[str, int] = field(default_factory=dict)
     failing: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
+    seconds: float = 0.0
+    """How long a web recipient thinks before it answers."""
 
     def judge(self, place: str, seen: int) -> int:
         """The HTTP status for a call to `place`, which saw `seen` calls before."""
@@ -139,6 +142,7 @@ class HttpSink:
     def _take(self, path: str, headers: dict[str, str], body: bytes) -> int:
         lower = {name.lower(): value for name, value in headers.items()}
         id = lower.get("webhook-id") or lower.get("topic", "")
+        time.sleep(self.manners.seconds)
         status = self.manners.judge(path, len(self.journal.arrivals(path)))
         self.journal.add(Arrival(path, id, status, body, lower))
         return status
@@ -155,7 +159,7 @@ class SmtpSink:
         self._port = port
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
     def port(self) -> int:
@@ -171,17 +175,29 @@ class SmtpSink:
 
     def stop(self) -> None:
         """End, with the port free again."""
+        if self._loop.is_closed():
+            return
         if self._server is not None:
             self._loop.call_soon_threadsafe(self._server.close)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+
+    def _run(self) -> None:
+        self._loop.run_forever()
+        if left := asyncio.all_tasks(self._loop):  # clients that are still connected
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.wait(left))
+        self._loop.close()
 
     async def _listen(self) -> asyncio.Server:
         return await self._loop.create_server(
             lambda: SMTP(self, enable_SMTPUTF8=True, loop=self._loop), LOOPBACK, self._port
         )
 
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
+    async def handle_DATA(  # noqa: N802  # the name that aiosmtpd calls
+        self, _server: SMTP, _session: Session, envelope: Envelope
+    ) -> str:
         """Called by aiosmtpd for each mail."""
         raw = cast(bytes, envelope.content)
         mail = email.message_from_bytes(raw, policy=email.policy.default)

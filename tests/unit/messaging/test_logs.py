@@ -34,7 +34,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, web: HttpSink) 
     monkeypatch.setenv("MESSAGING_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("MESSAGING_ALLOW_NETWORKS", "127.0.0.0/8")
     monkeypatch.setenv("MESSAGING_WEBHOOK_SECRETS", "whsec_" + "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3")
-    monkeypatch.setattr("messaging.wiring._made", None)
+    monkeypatch.setattr("messaging.wiring.tools._made", None)
     return web
 
 
@@ -74,7 +74,7 @@ def test_a_line_names_the_job(stream: io.StringIO, environment: HttpSink) -> Non
 
 
 def test_the_worker_tells_queue_and_delivery(stream: io.StringIO) -> None:
-    @app.task(name="test.context")  # type: ignore[untyped-decorator]
+    @app.task(name="test.context")
     def context() -> dict[str, object]:
         context.request.delivery_info = {"queue": "message-delivery", "delivery": 4}
         return logs.job_context()
@@ -132,7 +132,7 @@ def test_the_other_kinds_do_not_tell_either(
 
 
 def test_a_strangers_error_is_told_by_class_and_place(stream: io.StringIO) -> None:
-    @app.task(name="test.stranger")  # type: ignore[untyped-decorator]
+    @app.task(name="test.stranger")
     def stranger() -> None:
         raise ValueError(SECRET)
 

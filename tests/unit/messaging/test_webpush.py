@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import http_ece
 import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -63,6 +64,19 @@ def test_a_browser_reads_what_was_sent_and_no_other_does(tools: Tools, web: Http
     assert arrived.headers["ttl"] == "86400"
     assert arrived.headers["urgency"] == "high"
     assert len(arrived.headers["topic"]) <= 32
+
+
+def test_another_implementation_reads_what_was_sent() -> None:
+    browser = Browser.new()
+    body = encrypt(
+        TEXT,
+        browser_key=public_bytes(browser.key),
+        auth=browser.auth,
+        sender=private(SENDER_PRIVATE),
+        salt=SALT,
+    )
+    read = http_ece.decrypt(body, private_key=browser.key, auth_secret=browser.auth)
+    assert read == TEXT
 
 
 def test_the_longest_push_fits_and_one_byte_more_does_not() -> None:
