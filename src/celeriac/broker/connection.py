@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
 from celeriac.broker.keys import DEFAULT_PREFIX
 
@@ -286,12 +286,19 @@ def connect(url: str | BrokerURL | None = None, **overrides: Any) -> redis.Redis
     return redis.Redis.from_pool(connection_pool(url, **overrides))
 
 
+def connection_class(url: BrokerURL) -> type[redis.Connection]:
+    """Tell which of redis-py's connection classes reaches the server."""
+    if url.kind == "sentinel":
+        return SentinelManagedSSLConnection if url.tls else SentinelManagedConnection
+    return redis.SSLConnection if url.tls else redis.Connection
+
+
 def connection_pool(url: BrokerURL, **overrides: Any) -> redis.ConnectionPool:
     """Make the pool behind `connect`, for callers with a client class of their own."""
     options = connection_options(url)
+    options["connection_class"] = connection_class(url)
     options.update(overrides)
     if url.kind == "server":
-        options.setdefault("connection_class", redis.SSLConnection if url.tls else redis.Connection)
         host, port = url.hosts[0]
         return redis.ConnectionPool(host=host, port=port, **options)
     options["ssl"] = url.tls
@@ -310,7 +317,8 @@ def connection_pool(url: BrokerURL, **overrides: Any) -> redis.ConnectionPool:
         **options,
     )
     assert url.master_name is not None
-    return sentinels.master_for(url.master_name).connection_pool
+    pool: redis.ConnectionPool = sentinels.master_for(url.master_name).connection_pool
+    return pool
 
 
 def connection_options(url: BrokerURL) -> dict[str, Any]:

@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
 from typing import Any
+
+from celeriac.broker.message import NewMessage, Priority
 
 JSON = "application/json"
 UTF_8 = "utf-8"
@@ -23,6 +26,7 @@ _ELSEWHERE = frozenset({"task", "id", "argsrepr", "kwargsrepr", "eta", "expires"
 #: Headers of ours that are an instruction to the publisher and end with it.
 DEDUP_KEY = "celeriac_dedup_key"
 DEDUP_SECONDS = "celeriac_dedup_seconds"
+DEDUP_SECONDS_DEFAULT = 3600
 _LEFT_OUT = _ELSEWHERE | {DEDUP_KEY, DEDUP_SECONDS}
 
 #: Celery's headers whose default is null, zero or empty: left out when they are any of that.
@@ -98,6 +102,45 @@ def decode(head: bytes, id: str, task: str) -> Decoded:
     headers = {"id": id, "task": task, "root_id": id, "ignore_result": False, **loaded.get("h", {})}
     properties = {"correlation_id": id, "reply_to": "", **loaded.get("p", {})}
     return headers, properties, loaded.get("ct", JSON), loaded.get("ce", UTF_8)
+
+
+def task_message(
+    *,
+    headers: Mapping[str, Any],
+    properties: Mapping[str, Any],
+    body: bytes,
+    content_type: str,
+    content_encoding: str,
+    priority: Priority,
+    now: datetime,
+    timezone: tzinfo = UTC,
+) -> NewMessage:
+    """Make a queue's message of a Celery one: its times become durations from `now` (an aware datetime).
+
+    `timezone` is that of times that name none. Raises ValueError for a time that cannot be read.
+    """
+    eta, expires = headers.get("eta"), headers.get("expires")
+    dedup_key = headers.get(DEDUP_KEY)
+    seconds = headers.get(DEDUP_SECONDS) or DEDUP_SECONDS_DEFAULT
+    return NewMessage(
+        id=headers["id"],
+        task=headers["task"],
+        body=body,
+        head=encode(headers, properties, content_type, content_encoding),
+        priority=priority,
+        delay_ms=max(0, _ms_until(eta, now, timezone)) if eta else 0,
+        # 0 would be never: what has expired already is discarded by the first claim.
+        ttl_ms=max(1, _ms_until(expires, now, timezone)) if expires else 0,
+        dedup_key=str(dedup_key) if dedup_key else "",
+        dedup_ttl_ms=max(1, round(float(seconds) * 1000)) if dedup_key else 0,
+    )
+
+
+def _ms_until(when: str | datetime, now: datetime, timezone: tzinfo) -> int:
+    moment = datetime.fromisoformat(when) if isinstance(when, str) else when
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone)
+    return round((moment - now).total_seconds() * 1000)
 
 
 def _rich(value: Any) -> Any:

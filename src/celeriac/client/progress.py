@@ -79,7 +79,7 @@ class QueueProgress:
         if self._next_write is not None and now < self._next_write and done < total:
             return
         self._next_write = now + self._interval_s
-        fields = {
+        fields: dict[Any, Any] = {
             "done": done,
             "total": total,
             "note": note[:_NOTE_CHARS],

@@ -8,13 +8,16 @@ and every plain client a tenth of a second.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-Action = Callable[[ModuleType], None]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.abc import Loader
+    from importlib.machinery import ModuleSpec
+
+    Action = Callable[[ModuleType], None]
 
 SCHEMES = ("celeriac", "celeriacs", "celeriac+sentinel")
 _TRANSPORT = "celeriac.broker.transport:Transport"
@@ -43,7 +46,7 @@ def _set_amqp(celery_app_base: ModuleType) -> None:
         celery_app_base.Celery.amqp_cls = _AMQP
 
 
-class _AfterImport(MetaPathFinder):
+class _AfterImport:
     """Runs an action after a module's first import."""
 
     def __init__(self, actions: dict[str, Action]) -> None:
@@ -57,11 +60,11 @@ class _AfterImport(MetaPathFinder):
             return None
         spec = find_spec(fullname)  # the other finders' answer, as we no longer know the name
         if spec is not None and spec.loader is not None:
-            spec.loader = _Acting(spec.loader, action)
+            spec.loader = _Acting(spec.loader, action)  # type: ignore[assignment]
         return spec
 
 
-class _Acting(Loader):
+class _Acting:
     """Another loader, and an action once it is done."""
 
     def __init__(self, loader: Loader, action: Action) -> None:

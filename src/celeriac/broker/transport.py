@@ -1,0 +1,331 @@
+"""kombu on top of our queues: what makes `broker_url = "celeriac://…"` work in any Celery app.
+
+Task messages (those with the headers `task` and `id`) enter our queues. Everything else that Celery sends,
+remote control with its replies, events, broadcasts, stays kombu's Redis code, with all its keys and channels
+under `{prefix}:kombu:`. Task queues cannot be consumed here: Celeriac's worker claims from them directly.
+
+An ACL user needs `~{prefix}:* &{prefix}:*`. Redis matches the patterns of PSUBSCRIBE literally, so whoever
+listens to events (`celery events`) needs `&{prefix}:kombu:/0.celeryev/*` (0: the database) as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import redis
+from kombu.exceptions import BatchPublishError
+from kombu.transport import redis as kombu_redis
+
+from celeriac.broker.connection import BrokerURL, connection_class, connection_pool, parse
+from celeriac.broker.message import NewMessage, Receipt
+from celeriac.client.envelope import task_message
+from celeriac.client.publisher import MessageRefused, Publisher, priority_of, publisher_for
+
+_FROM_TRANSPORT_OPTIONS = (
+    "socket_timeout",
+    "socket_connect_timeout",
+    "health_check_interval",
+    "max_connections",
+    "client_name",
+)
+
+#: How kombu.common.Broadcast names each consumer's own queue.
+_BROADCAST = "bcast."
+
+
+class TaskQueueNotConsumable(RuntimeError):
+    """Somebody tried to read a task queue with kombu, most likely `celery worker`."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(
+            f"queue {queue!r} holds Celery tasks that only Celeriac's worker can read: "
+            f"run `celeriac worker -A YOUR.APP -Q {queue}` in place of `celery worker`"
+        )
+
+
+class _Host(str):
+    """A host name for kombu to show, which carries the URL it came from, secrets and all.
+
+    kombu copies connections field by field, and Celery sends these fields to whoever inspects a worker.
+    """
+
+    __slots__ = ("broker",)
+    broker: BrokerURL
+
+    @classmethod
+    def of(cls, broker: BrokerURL) -> _Host:
+        if broker.kind == "server":
+            text = broker.hosts[0][0]
+        else:
+            text = ",".join(f"{host}:{port}" for host, port in broker.hosts)
+        self = cls(text)
+        self.broker = broker
+        return self
+
+
+def _adopt(connection: Any) -> BrokerURL:
+    """Understand a kombu connection's URL, and leave only harmless fields in it."""
+    host = connection.hostname
+    if isinstance(host, _Host):
+        broker = host.broker
+    elif "://" in (host or ""):
+        # kombu splits at ";" into alternates; to us these are the Sentinels of one broker.
+        broker = parse(";".join(connection.alt) if connection.alt else host)
+    else:
+        port, db = connection.port or 6379, (connection.virtual_host or "").strip("/")
+        broker = replace(parse(f"celeriac://{host or 'localhost'}:{port}/{db}"))
+    options = dict(broker.options)
+    options.update(
+        (name, connection.transport_options[name])
+        for name in _FROM_TRANSPORT_OPTIONS
+        if connection.transport_options.get(name) is not None
+    )
+    if isinstance(connection.ssl, dict):
+        options.update(connection.ssl)
+    broker = replace(
+        broker,
+        username=connection.userid or broker.username,
+        password=connection.password or broker.password,
+        tls=broker.tls or bool(connection.ssl),
+        options=options,
+    )
+    connection.hostname = _Host.of(broker)
+    connection.port = broker.hosts[0][1]
+    connection.userid, connection.password = broker.username, broker.password
+    connection.virtual_host = str(broker.db)
+    connection.uri_prefix, connection.alt, connection.cycle = None, [], None
+    return broker
+
+
+class PublishBatch(kombu_redis.PublishBatch):  # type: ignore[misc]
+    """kombu's batch, in which the tasks of each queue leave together."""
+
+    def __init__(self, channel: Channel, max_size: int) -> None:
+        self._tasks: dict[str, list[NewMessage]] = {}
+        super().__init__(channel, max_size)
+
+    def add_task(self, queue: str, message: NewMessage) -> None:
+        """Keep a task message until the flush, or until there are enough."""
+        self._tasks.setdefault(queue, []).append(message)
+        if sum(map(len, self._tasks.values())) >= self.max_size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was kept. Raises BatchPublishError, after which nothing more can be sent."""
+        super().flush()
+        tasks, self._tasks = self._tasks, {}
+        try:
+            for queue, messages in tasks.items():
+                for receipt in self.channel.publisher.publish_many(queue, messages):
+                    if receipt.status == "refused":
+                        raise MessageRefused(queue, receipt)
+        except (redis.RedisError, MessageRefused) as error:
+            self._failed = error
+            raise BatchPublishError(f"the batch was not accepted as a whole: {error}") from error
+
+    def discard(self) -> None:
+        """Forget what was not sent yet."""
+        self._tasks.clear()
+        super().discard()
+
+
+class Channel(kombu_redis.Channel):  # type: ignore[misc]
+    """kombu's Redis channel, from which tasks turn off into our queues."""
+
+    supports_batch_publish = True
+    from_transport_options = tuple(
+        name
+        for name in kombu_redis.Channel.from_transport_options
+        if name not in {"global_keyprefix", "fanout_prefix", *_FROM_TRANSPORT_OPTIONS}
+    )
+
+    keyprefix_fanout: str
+
+    def __init__(self, connection: Transport, **options: Any) -> None:
+        self.broker = connection.broker
+        self.global_keyprefix = f"{self.broker.prefix}:kombu:"
+        self.publisher: Publisher = publisher_for(self.broker)
+        super().__init__(connection, **options)
+
+    # --- publishing -----------------------------------------------------------------------------
+
+    def basic_publish(
+        self, message: dict[str, Any], exchange: str, routing_key: str, **options: Any
+    ) -> Any:
+        """Publish a message. Raises MessageRefused when a queue does not accept a task."""
+        headers = message["headers"]
+        is_task = "task" in headers and "id" in headers
+        if not is_task or (exchange and self.typeof(exchange).type == "fanout"):
+            return super().basic_publish(message, exchange, routing_key, **options)
+        new = _new_message(message)
+        queues = self._lookup(exchange, routing_key)
+        if not queues or any(queue.startswith(_BROADCAST) for queue in queues):
+            # Celery does not declare a broadcast's exchange when it publishes, and without that it is
+            # taken for a direct one, whose messages nobody would ever see.
+            reason = f"no task queue is bound to exchange {exchange!r} with key {routing_key!r}"
+            hint = f"for a broadcast, send with declare=[Exchange({exchange!r}, type='fanout')]"
+            raise MessageRefused(routing_key, Receipt(new.id, "refused", f"{reason}; {hint}"))
+        batch = options.get("_publish_batch")
+        for queue in queues:
+            if batch is None:
+                self.publisher.must_publish(queue, new)
+            else:
+                batch.add_task(queue, new)
+        return None
+
+    def create_publish_batch(self, max_size: int) -> PublishBatch:
+        """Start a batch, for kombu's `Producer.batch()`."""
+        return PublishBatch(self, max_size)
+
+    # --- consuming ------------------------------------------------------------------------------
+
+    def basic_consume(self, queue: str, *args: Any, **options: Any) -> Any:
+        """Consume from a mailbox, a reply queue or a broadcast. Raises TaskQueueNotConsumable."""
+        self._must_be_ours_to_read(queue)
+        return super().basic_consume(queue, *args, **options)
+
+    def basic_get(self, queue: str, no_ack: bool = False, **options: Any) -> Any:
+        """Get one message. Raises TaskQueueNotConsumable."""
+        self._must_be_ours_to_read(queue)
+        return super().basic_get(queue, no_ack=no_ack, **options)
+
+    def _must_be_ours_to_read(self, queue: str) -> None:
+        known = queue in self.connection.transient or queue in self._fanout_queues
+        if not known and not queue.endswith(".pidbox"):
+            raise TaskQueueNotConsumable(queue)
+
+    def _new_queue(self, queue: str, auto_delete: bool = False, **options: Any) -> None:
+        super()._new_queue(queue, auto_delete=auto_delete, **options)
+        # Task queues are durable; all that Celery itself listens to comes and goes.
+        if auto_delete or options.get("exclusive") or queue in self._expires:
+            self.connection.transient.add(queue)
+
+    # --- looking at queues ----------------------------------------------------------------------
+
+    def _size(self, queue: str) -> int:
+        size: int = super()._size(queue)
+        return size + (0 if self._is_kombus(queue) else self.publisher.peek(queue).stats().ready)
+
+    def _purge(self, queue: str) -> int:
+        size: int = super()._purge(queue)
+        return size + (0 if self._is_kombus(queue) else self.publisher.peek(queue).purge())
+
+    def _has_queue(self, queue: str, **options: Any) -> bool:
+        keys = [
+            self.global_keyprefix + self._q_for_pri(queue, step) for step in self.priority_steps
+        ]
+        if not self._is_kombus(queue):
+            keys.append(self.publisher.peek(queue).keys.record)
+        # Not through kombu's client: it forgets the prefix for EXISTS.
+        return bool(self.publisher.client.exists(*keys))
+
+    def _is_kombus(self, queue: str) -> bool:
+        return queue in self.connection.transient or "{" in queue or "}" in queue
+
+    # --- connections ----------------------------------------------------------------------------
+
+    def _get_pool(self, asynchronous: bool = False) -> redis.ConnectionPool:
+        self.keyprefix_fanout = self.keyprefix_fanout.format(db=self.broker.db)
+        if not asynchronous:
+            return connection_pool(self.broker)
+        channel = self
+
+        class Connection(connection_class(self.broker)):  # type: ignore[misc]
+            def disconnect(self, *args: Any, **options: Any) -> None:
+                super().disconnect(*args, **options)
+                if channel._registered:
+                    channel._on_connection_disconnect(self)
+
+        return connection_pool(self.broker, connection_class=Connection)
+
+    @cached_property
+    def _commands(self) -> redis.Redis:
+        client: redis.Redis = self._create_client()
+        return client
+
+    @contextmanager
+    def conn_or_acquire(self, client: redis.Redis | None = None) -> Iterator[redis.Redis]:
+        """Lend a client; one for the channel, where kombu makes one for each operation."""
+        yield client or self._commands
+
+    def _disconnect_pools(self) -> None:
+        self.__dict__.pop("_commands", None)
+        pools = [pool for pool in (self._pool, self._async_pool) if pool is not None]
+        super()._disconnect_pools()
+        for pool in pools:
+            manager = getattr(pool, "sentinel_manager", None)
+            for sentinel in manager.sentinels if manager is not None else ():
+                sentinel.connection_pool.disconnect()
+
+    # --- fan-out --------------------------------------------------------------------------------
+
+    def _subscribe(self) -> None:
+        topics = [
+            topic
+            for queue in self.active_fanout_queues
+            for topic in self._get_subscribe_topics(queue)
+        ]
+        if not topics:
+            return
+        subscriber = self.subclient
+        if subscriber.connection._sock is None:
+            subscriber.connection.connect()
+        self._in_listen = subscriber.connection
+        # kombu subscribes to patterns only, which the ACL pattern of our channels does not cover.
+        plain, patterns = _split(topics)
+        if plain:
+            subscriber.subscribe(*plain)
+        if patterns:
+            subscriber.psubscribe(*patterns)
+
+    def _unsubscribe_from(self, queue: str) -> None:
+        subscriber = self.subclient
+        if subscriber.connection and subscriber.connection._sock:
+            plain, patterns = _split(self._get_subscribe_topics(queue))
+            if plain:
+                subscriber.unsubscribe(*plain)
+            if patterns:
+                subscriber.punsubscribe(*patterns)
+
+
+def _split(topics: list[str]) -> tuple[list[str], list[str]]:
+    patterns = [topic for topic in topics if any(sign in topic for sign in "*?[\\")]
+    return [topic for topic in topics if topic not in patterns], patterns
+
+
+def _new_message(message: dict[str, Any]) -> NewMessage:
+    body, properties = message["body"], message["properties"]
+    return task_message(
+        headers=message["headers"],
+        properties=properties,
+        body=body.encode() if isinstance(body, str) else bytes(body),
+        content_type=message["content-type"],
+        content_encoding=message["content-encoding"],
+        # Here 0 stands for no priority: kombu's producer fills it in.
+        priority=priority_of(properties.get("priority") or None),
+        now=datetime.now(UTC),
+    )
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    """kombu's Redis transport for `celeriac://`, `celeriacs://` and `celeriac+sentinel://`."""
+
+    Channel = Channel
+    driver_name = "celeriac"
+    can_parse_url = True
+    supports_batch_publish = True
+
+    def __init__(self, client: Any, **options: Any) -> None:
+        self.broker = _adopt(client)
+        #: Queues that Celery reads itself: mailboxes, replies, broadcasts.
+        self.transient: set[str] = set()
+        super().__init__(client, **options)
+
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
+        """Write the broker's URL for people; see kombu's Connection.as_uri."""
+        return self.broker.text() if include_password else self.broker.redacted()
