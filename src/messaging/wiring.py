@@ -45,6 +45,11 @@ class Tools:
     queues: Callable[[], MessageQueueService]
     now_ms: Callable[[], int] = wall_clock_ms
 
+    def close(self) -> None:
+        """Close the databases; the tools are of no use afterwards."""
+        self.store.close()
+        self.search.close()
+
 
 def build(settings: Settings, *, now_ms: Callable[[], int] = wall_clock_ms) -> Tools:
     """The real parts for these settings. Opens the databases, and nothing else yet."""
@@ -103,8 +108,17 @@ class OfThisProcess:
     def __call__(self) -> Tools:
         with self._lock:
             if self._made is None or self._made[0] != os.getpid():
+                # not ours to close either: SQLite drops the locks of a file with any handle on it
+                self._inherited = self._made
                 self._made = (os.getpid(), self._make())
             return self._made[1]
+
+    def close(self) -> None:
+        """Close this process's parts; the next call makes new ones."""
+        with self._lock:
+            if self._made is not None and self._made[0] == os.getpid():
+                self._made[1].close()
+                self._made = None
 
     def _renew_lock(self) -> None:
         self._lock = threading.Lock()

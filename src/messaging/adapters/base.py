@@ -39,6 +39,9 @@ class Hit:
 class Store(Protocol):
     """What the application remembers. All of it is safe to repeat."""
 
+    def close(self) -> None:
+        """Close every connection."""
+
     def is_done(self, effect: str) -> bool:
         """Whether this effect has been recorded as done."""
 
@@ -95,6 +98,9 @@ class Push(Protocol):
 
 class Search(Protocol):
     """Finds messages by their words."""
+
+    def close(self) -> None:
+        """Close every connection."""
 
     def put(self, tenant: str, message_id: str, *, revision: int, text: str) -> bool:
         """Index a text; False when a later revision is there already."""

@@ -60,7 +60,6 @@ class FtsSearch:
             run_all(connection, _TABLES)
 
     def close(self) -> None:
-        """Close every connection."""
         self._engine.dispose()
 
     def put(self, tenant: str, message_id: str, *, revision: int, text: str) -> bool:

@@ -78,7 +78,6 @@ class SqlStore:
             _meta.create_all(connection)
 
     def close(self) -> None:
-        """Close every connection."""
         self._engine.dispose()
 
     def is_done(self, effect: str) -> bool:

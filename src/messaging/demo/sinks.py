@@ -117,7 +117,7 @@ class HttpSink:
 
         self._server = ThreadingHTTPServer((LOOPBACK, port), Handler)
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
         )
 
     @property

@@ -15,6 +15,7 @@ from messaging import logs
 from messaging.app import app
 from messaging.demo.sinks import HttpSink
 from messaging.errors import RecipientBusy
+from messaging.wiring import tools
 
 SECRET = "s3cr3t-пароль-暗号"
 
@@ -30,12 +31,14 @@ def stream() -> Iterator[io.StringIO]:
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, web: HttpSink) -> HttpSink:
+def environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, web: HttpSink
+) -> Iterator[HttpSink]:
     monkeypatch.setenv("MESSAGING_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("MESSAGING_ALLOW_NETWORKS", "127.0.0.0/8")
     monkeypatch.setenv("MESSAGING_WEBHOOK_SECRETS", "whsec_" + "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3")
-    monkeypatch.setattr("messaging.wiring.tools._made", None)
-    return web
+    yield web
+    tools.close()
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:

@@ -35,6 +35,10 @@ def test_many_threads_get_the_same_parts(per_process: OfThisProcess, made: list[
     for thread in threads:
         thread.join()
     assert len(made) == 1
+    per_process.close()
+    assert per_process() is not made[0]
+    assert len(made) == 2
+    per_process.close()
 
 
 def test_a_child_makes_its_own_also_when_forked_in_the_middle(per_process: OfThisProcess) -> None:
@@ -48,3 +52,4 @@ def test_a_child_makes_its_own_also_when_forked_in_the_middle(per_process: OfThi
     _pid, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert ours.store.is_done("e")
+    per_process.close()
