@@ -94,18 +94,19 @@ def next_steps(
     if not outdated or not wanted:
         steps = [_leave(place) for place in _least_missed(standing)[: max(0, surplus)]]
         return [*steps, *_starts(standing, steps, -surplus, one_by_one=one_by_one, now=now)]
-    return _roll(standing, outdated, surplus, one_by_one=one_by_one, now=now)
+    return _roll(standing, outdated, wanted, one_by_one=one_by_one, now=now)
 
 
 def _roll(
     standing: Sequence[Place],
     outdated: Sequence[Place],
-    surplus: int,
+    wanted: int,
     *,
     one_by_one: bool,
     now: float,
 ) -> list[Step]:
     """One more than wanted may stand while old workers are replaced."""
+    surplus = len(standing) - wanted
     fresh = [place for place in standing if place not in outdated]
     unready = [place for place in fresh if place.state is not State.READY]
     gone: list[Step] = []
@@ -115,7 +116,8 @@ def _roll(
         gone = [_leave(place) for place in _least_missed(outdated)[: max(0, droppable)]]
         surplus -= len(gone)
     room = 1 - surplus if not unready or surplus < 0 else 0
-    return [*gone, *_starts(standing, gone, room, one_by_one=one_by_one, now=now)]
+    count = min(room, wanted - len(fresh))
+    return [*gone, *_starts(standing, gone, count, one_by_one=one_by_one, now=now)]
 
 
 def _starts(

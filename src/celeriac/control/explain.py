@@ -10,7 +10,7 @@ def explain(decision: ScaleDecision) -> list[str]:
     if decision.limited_by == "BrokerUnreachable":
         return [
             "the broker does not answer, so nothing is known of the queue",
-            f"{_workers(decision.desired)} stay as they are until it does",
+            f"{_workers(decision.desired)} kept until it does",
         ]
     total = decision.ready + decision.leased + decision.due
     lines = [
@@ -21,11 +21,10 @@ def explain(decision: ScaleDecision) -> list[str]:
         f"{_workers(decision.desired)} desired: {_why(decision)}",
     ]
     if decision.ready:
-        late = decision.oldest_ready_seconds > decision.start_wait_seconds
+        waited, aim = decision.oldest_ready_seconds, decision.start_wait_seconds
+        compared = f"over the {aim} s" if waited > aim else f"within the {aim} s"
         lines.append(
-            f"the oldest ready message has waited {decision.oldest_ready_seconds} s,"
-            f" {'longer than' if late else 'within'} the {decision.start_wait_seconds} s"
-            " of startWaitSeconds"
+            f"the oldest ready message has waited {waited} s, {compared} of startWaitSeconds"
         )
     return lines
 

@@ -138,15 +138,15 @@ class Loop:
     def _drain(self) -> None:
         """Go on until no worker is left. What is declared stays declared."""
         leaving = {**self._leaving, **self._keepers}
-        down = ""
         while leaving:
+            down = ""
             for name, keeper in list(leaving.items()):
                 with _told(name):
                     if self._hurry.is_set():
                         keeper.hurry()
                     if keeper.leave(down=down, stopping=True):
                         del leaving[name]
-                    down = keeper.unreachable
+                    down = down or keeper.unreachable
             if leaving:
                 time.sleep(_DRAIN_STEP_S)
         self._tell()

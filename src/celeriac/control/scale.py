@@ -37,7 +37,7 @@ class ScaleDecision:
 
 @dataclass(frozen=True, slots=True)
 class ScaleMemory:
-    """What was wanted lately: moments (monotonic seconds), and numbers that fall from the past on."""
+    """What was wanted lately: moments (monotonic seconds), and numbers that only fall."""
 
     samples: tuple[tuple[float, int], ...] = ()
 

@@ -1,0 +1,179 @@
+"""Statuses: what people and tools read of a queue in every situation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from celeriac.backend.base import Fleet
+from celeriac.control.observe import Observation
+from celeriac.control.scale import ScaleMemory, decide
+from celeriac.control.schedule import timers
+from celeriac.control.status import decision_of, status_of
+from celeriac.spec.conditions import ConditionType
+from celeriac.spec.queue import Schedule
+from celeriac.spec.status import MessageQueueStatus
+
+from .conftest import NOW, Make
+
+MAKE = Make()
+
+
+def status(
+    observation: Observation,
+    *,
+    before: MessageQueueStatus | None = None,
+    problem: str = "",
+    **spec: Any,
+) -> MessageQueueStatus:
+    queue = MAKE.queue(**spec)
+    decision, _ = decide(queue.spec, observation, ScaleMemory(), outside_autoscaler=True)
+    return status_of(queue, observation, decision, before=before, problem=problem)
+
+
+def told(found: MessageQueueStatus) -> dict[str, str]:
+    return {it.type: f"{it.status} {it.reason}" for it in found.conditions}
+
+
+CALM = {
+    "Ready": "True Idle",
+    "Reconciling": "False AsDeclared",
+    "Stalled": "False AsDeclared",
+    "BrokerReachable": "True BrokerAnswers",
+    "ScalingActive": "True Native",
+    "Paused": "False NotPaused",
+    "DeadLettersPresent": "False NoDeadLetters",
+}
+ONE = {"autoscaling": {"minReplicas": 1}}
+
+
+@pytest.mark.parametrize(
+    ("fleet", "stats", "spec", "differs"),
+    [
+        (Fleet(), {}, {}, {}),
+        (Fleet(wanted=1, ready=1), {"ready": 1}, {}, {"Ready": "True Running"}),
+        (
+            Fleet(),
+            {"ready": 1},
+            {},
+            {"Ready": "False Starting", "Reconciling": "True ScalingUp"},
+        ),
+        (
+            Fleet(wanted=1, starting=1),
+            {"ready": 1},
+            {},
+            {"Ready": "False Starting", "Reconciling": "True Starting"},
+        ),
+        (Fleet(draining=1), {}, {}, {"Reconciling": "True Draining"}),
+        (
+            Fleet(wanted=1, ready=1, outdated=1),
+            {},
+            ONE,
+            {"Ready": "True Running", "Reconciling": "True Rolling"},
+        ),
+        (
+            Fleet(wanted=1, waiting=1, failures=3, last_failure="exit code 1: no module"),
+            {},
+            ONE,
+            {
+                "Ready": "False WorkersFailing",
+                "Reconciling": "True ScalingUp",
+                "Stalled": "True WorkersFailing",
+            },
+        ),
+        (
+            Fleet(),
+            {},
+            {"paused": True},
+            {
+                "Ready": "True SpecPaused",
+                "Paused": "True SpecPaused",
+                "ScalingActive": "False SpecPaused",
+            },
+        ),
+        (
+            Fleet(),
+            {"paused": True},
+            {},
+            {
+                "Ready": "True HeldOnBroker",
+                "Paused": "True HeldOnBroker",
+                "ScalingActive": "False HeldOnBroker",
+            },
+        ),
+        (Fleet(), {"dead": 2}, {}, {"DeadLettersPresent": "True DeadLetters"}),
+        (Fleet(), {}, {"autoscaling": {"mode": "Off"}}, {"ScalingActive": "False Fixed"}),
+        (Fleet(), {}, {"autoscaling": {"mode": "KEDA"}}, {"ScalingActive": "False External"}),
+    ],
+)
+def test_conditions(
+    fleet: Fleet, stats: dict[str, Any], spec: dict[str, Any], differs: dict[str, str]
+) -> None:
+    found = status(MAKE.observation(fleet=fleet, stats=MAKE.stats(**stats)), **spec)
+
+    assert told(found) == CALM | differs
+
+
+def test_without_a_broker_the_last_counts_stand() -> None:
+    before = status(MAKE.observation(stats=MAKE.stats(ready=7, dead=2)))
+    found = status(MAKE.observation(error="no route"), before=before)
+
+    assert told(found) == CALM | {
+        "Ready": "False BrokerUnreachable",
+        "BrokerReachable": "False BrokerUnreachable",
+        "ScalingActive": "False BrokerUnreachable",
+        "DeadLettersPresent": "Unknown NoDeadLetters",
+    }
+    assert (found.ready, found.dead) == (7, 2)
+    broker = found.condition(ConditionType.BROKER_REACHABLE)
+    assert broker is not None
+    assert broker.message == "no route"
+
+
+def test_a_broken_file_is_told() -> None:
+    found = status(MAKE.observation(), problem="queues.yaml:3: spec: is wrong")
+    stalled = found.condition(ConditionType.STALLED)
+
+    assert stalled is not None
+    assert (stalled.reason, stalled.message) == ("InvalidSpec", "queues.yaml:3: spec: is wrong")
+
+
+def test_conditions_are_dated_by_their_last_change() -> None:
+    before = status(MAKE.observation())
+    observation = MAKE.observation(stats=MAKE.stats(dead=1))
+    later = status(replace(observation, now=NOW + timedelta(hours=1)), before=before)
+    times = {it.type: it.last_transition_time for it in later.conditions}
+
+    assert times["DeadLettersPresent"] == "2026-01-31T10:30:00Z"
+    assert times["Ready"] == "2026-01-31T09:30:00Z"
+
+
+def test_the_decision_can_be_read_back() -> None:
+    queue = MAKE.queue()
+    observation = MAKE.observation(stats=MAKE.stats(ready=42, leased=1))
+    decision, _ = decide(queue.spec, observation, ScaleMemory())
+
+    assert decision_of(status_of(queue, observation, decision).scaling) == decision
+
+
+def test_schedules_are_told() -> None:
+    schedule = Schedule(name="clean", cron="0 * * * *", task="t")
+    queue, observation = MAKE.queue(), MAKE.observation()
+    decision, _ = decide(queue.spec, observation, ScaleMemory())
+    set_timers = timers([schedule], {}, now=NOW)
+
+    (found,) = status_of(queue, observation, decision, timers=set_timers.values()).schedules
+
+    assert (found.last_due_time, found.next_due_time) == (
+        "2026-01-31T09:30:00Z",
+        "2026-01-31T10:00:00Z",
+    )
+
+
+def test_a_status_survives_json() -> None:
+    found = status(MAKE.observation(stats=MAKE.stats(ready=5)))
+
+    assert MessageQueueStatus.model_validate_json(found.model_dump_json(by_alias=True)) == found
