@@ -8,6 +8,7 @@ signals see a retry and not a failure that is later taken back.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -18,11 +19,8 @@ from typing import Any
 from celery import Celery, states
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, build_tracer
-from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, Retry
 from celery.worker import state as worker_state
-from kombu.exceptions import ContentDisallowed
-from kombu.serialization import loads, prepare_accept_content
-from kombu.utils.json import loads as load_json
 
 from celeriac.broker.capture import current as current_capture
 from celeriac.broker.message import (
@@ -36,27 +34,19 @@ from celeriac.broker.message import (
     RetryAt,
     Settlement,
 )
-from celeriac.client import envelope, progress
+from celeriac.client import progress
 from celeriac.spec.policies import QueuePolicy
+from celeriac.worker import record
 from celeriac.worker.failure import describe
 from celeriac.worker.limits import TimeLimits
+from celeriac.worker.opening import Call, Opener, Undeliverable
 from celeriac.worker.outcome import decide
 
 logger = logging.getLogger(__name__)
 
-_JSON = "application/json"
-
 # Celery takes every request field that Context does not know for a header of the user's, and would send
 # our attempt along with whatever the task publishes.
 Context.celeriac = None
-
-
-class Undeliverable(Exception):
-    """A message that can never run: the dead letters get it, with ``reason``."""
-
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
 
 
 @dataclass(slots=True)
@@ -65,10 +55,11 @@ class Attempt:
 
     runner: AttemptRunner
     message: Message
-    max_attempts: int | None
+    call: Call
     started_ms: int
     captured: NewMessage | None = None
     gave_up: bool = False
+    requeued: bool = False
 
     def offer(self, queue_name: str, message: NewMessage) -> bool:
         """Take the message that ``task.retry()`` publishes: it is settled with this one, in one step."""
@@ -80,6 +71,9 @@ class Attempt:
     def outcome_of(self, error: BaseException) -> Outcome:
         """Ask the queue's policy what a failure of user code leads to."""
         failure = self.describe(error, reason="failed")
+        if self.captured is not None:
+            # retry(throw=False) and then an error: the retry was sent, as far as the user can tell.
+            return self.captured_retry(failure)
         if self.gave_up:
             # task.retry() refused another round: the user's own limit comes before the queue's.
             return DeadLetter(reason="attempts_exhausted", failure=failure)
@@ -88,7 +82,7 @@ class Attempt:
             attempt=self.message.attempt + 1,
             policy=self.runner.policy().retry,
             failure=failure,
-            max_attempts=self.max_attempts,
+            max_attempts=self.call.max_attempts,
             random=random,
         )
 
@@ -96,9 +90,32 @@ class Attempt:
         """Turn the Retry that user code raised into an outcome."""
         if self.captured is None:
             return DONE  # it went to another queue, and was published there
-        failure = self.describe(retry.exc or retry, reason="retry_requested")
+        return self.captured_retry(self.describe(retry.exc or retry, reason="retry_requested"))
+
+    def captured_retry(self, failure: Failure) -> Outcome:
+        """Settle with the message that ``task.retry()`` would have published."""
         new = self.captured
-        return RetryAt(delay_ms=new.delay_ms, failure=failure, head=new.head, body=new.body)
+        assert new is not None
+        head = _with_retries(new.head, self.call.retries_before)
+        return RetryAt(delay_ms=new.delay_ms, failure=failure, head=head, body=new.body)
+
+    def outcome_of_return(self) -> Outcome:
+        """The outcome of user code that raised nothing; it may have called ``retry(throw=False)``."""
+        if self.captured is None:
+            return DONE
+        return self.captured_retry(Failure(reason="retry_requested", worker=self.runner.worker))
+
+    def outcome_of_reject(self, error: Reject) -> Outcome:
+        """Turn the Reject that user code raised into an outcome."""
+        cause = error.reason if isinstance(error.reason, BaseException) else error
+        failure = self.describe(cause, reason="rejected")
+        if not error.requeue:
+            return DeadLetter(reason="rejected", failure=failure)
+        # A requeue that never ends is a poison message by another name.
+        if self.message.delivery >= self.runner.policy().dead_letter.max_deliveries:
+            return DeadLetter(reason="delivery_limit", failure=failure)
+        self.requeued = True
+        return RetryAt(delay_ms=0, failure=failure)
 
     def describe(self, error: BaseException, *, reason: str) -> Failure:
         """Describe an error of this attempt for the history."""
@@ -121,8 +138,10 @@ class PolicyInfo(TraceInfo):  # type: ignore[misc]
     def handle_error_state(
         self, task: Any, req: Any, eager: bool = False, call_errbacks: bool = True
     ) -> Any:
-        attempt: Attempt = req.celeriac
-        if self.state == states.RETRY:
+        attempt: Attempt | None = req.celeriac
+        if attempt is None:
+            pass  # not one of our messages: user code calls Celery's tracer itself
+        elif self.state == states.RETRY:
             self.outcome = attempt.outcome_of_retry(self.retval)
         else:
             self.outcome = attempt.outcome_of(self.retval)
@@ -133,10 +152,14 @@ class PolicyInfo(TraceInfo):  # type: ignore[misc]
         return super().handle_error_state(task, req, eager=eager, call_errbacks=call_errbacks)
 
     def handle_reject(self, task: Any, req: Any, **kwargs: Any) -> None:
-        self.outcome = _rejected(self.retval, req.celeriac)
+        super().handle_reject(task, req, **kwargs)
+        self.outcome = req.celeriac.outcome_of_reject(self.retval)
+        if isinstance(self.outcome, DeadLetter):
+            record.rejected(task, req, self.retval)
 
     def handle_ignore(self, task: Any, req: Any, **kwargs: Any) -> None:
-        self.outcome = DONE
+        super().handle_ignore(task, req, **kwargs)
+        self.outcome = req.celeriac.outcome_of_return()
 
 
 class AttemptRunner:
@@ -148,6 +171,7 @@ class AttemptRunner:
         app: Celery,
         queue_name: str,
         worker: str,
+        opener: Opener,
         policy: Callable[[], QueuePolicy],
         progress_sink: Callable[[Message], progress.ProgressSink],
         limits: TimeLimits | None = None,
@@ -158,48 +182,65 @@ class AttemptRunner:
         self.policy = policy
         self._progress_sink = progress_sink
         self._limits = limits
-        self._accept = prepare_accept_content(app.conf.accept_content)
-        self._plain_json = _JSON in self._accept
+        self._opener = opener
         self._tracers: dict[str, Any] = {}
 
     def run(self, message: Message) -> Settlement:
         """Run one message to its end and return what it leads to."""
         try:
-            task, request, args, kwargs, max_attempts = self._open(message)
+            call = self._opener.open(message)
         except Undeliverable as error:
             logger.error("%s[%s] is undeliverable: %s", message.task, message.id, error)
+            record.undeliverable(self.app, message, error)
             return _undeliverable(message, error, self.worker)
         if message.id in worker_state.revoked:
-            task.backend.mark_as_revoked(message.id, "revoked", request=None, store_result=True)
+            with record.harmless(message):
+                record.revoked(call.task, call.context(), reason="revoked")
             return Settlement(message, Discard("revoked"))
-        attempt = Attempt(
-            runner=self, message=message, max_attempts=max_attempts, started_ms=_now_ms()
-        )
-        request["celeriac"] = attempt
+        attempt = Attempt(runner=self, message=message, call=call, started_ms=_now_ms())
+        call.request["celeriac"] = attempt
         sink = progress.current.set(self._progress_sink(message))
         started = time.monotonic()
         try:
-            outcome = self._trace(task, attempt, args, kwargs, request)
+            outcome = self._trace(attempt, call)
         finally:
             progress.current.reset(sink)
+        if attempt.requeued:  # "not by me": it counts as a delivery and not as an attempt
+            return Settlement(message, outcome)
         return Settlement(message, outcome, int((time.monotonic() - started) * 1000))
 
-    def _trace(
-        self, task: Any, attempt: Attempt, args: Any, kwargs: Any, request: dict[str, Any]
-    ) -> Outcome:
+    def _trace(self, attempt: Attempt, call: Call) -> Outcome:
+        task, message = call.task, attempt.message
         tracer = self._tracers.get(task.name) or self._prepare(task)
         try:
             if self._limits is None:
-                info = tracer(attempt.message.id, args, kwargs, request)[1]
+                info = tracer(message.id, call.args, call.kwargs, call.request)[1]
             else:
-                with self._limits.kept(attempt.message, task, request, attempt.max_attempts):
-                    info = tracer(attempt.message.id, args, kwargs, request)[1]
+                with self._limits.kept(message, task, call.request, call.max_attempts):
+                    info = tracer(message.id, call.args, call.kwargs, call.request)[1]
         except Reject as error:
-            return _rejected(error, attempt)
-        except (MemoryError, SystemExit, KeyboardInterrupt, SoftTimeLimitExceeded) as error:
-            # These pass through Celery's tracer. One task must not end the worker for all others.
+            return attempt.outcome_of_reject(error)
+        except BaseException as error:
+            # One task must not end the worker for all others, whatever it raises.
+            return self._untraced(attempt, call, error)
+        return attempt.outcome_of_return() if info is None else _outcome_of(info)
+
+    def _untraced(self, attempt: Attempt, call: Call, error: BaseException) -> Outcome:
+        """Handle what Celery's tracer lets pass: what ends a process, and errors of its own."""
+        if isinstance(error, Exception) and not isinstance(error, MemoryError):
+            # The result backend is away, or the soft limit struck outside user code.
+            logger.error(
+                "%s[%s] ended outside its task: %r", call.task.name, call.request["id"], error
+            )
             return attempt.outcome_of(error)
-        return DONE if info is None else _outcome_of(info)
+        outcome = attempt.outcome_of(error)
+        plain = error if isinstance(error, Exception) else _as_exception(error)
+        with record.harmless(attempt.message):
+            if isinstance(outcome, RetryAt):
+                record.retried(call.task, call.context(), plain, when=outcome.delay_ms / 1000)
+            else:
+                record.failed(call.task, call.context(), plain)
+        return outcome
 
     def _prepare(self, task: Any) -> Any:
         retry = task.retry
@@ -232,66 +273,22 @@ class AttemptRunner:
         self._tracers[task.name] = tracer
         return tracer
 
-    def _open(self, message: Message) -> tuple[Any, dict[str, Any], Any, Any, int | None]:
-        task = self.app.tasks.get(message.task)
-        if task is None:
-            raise Undeliverable(
-                "unknown_task",
-                f"the app {self.app.main!r} has no task named {message.task!r}; is its module imported?",
-            )
-        try:
-            headers, properties, content_type, encoding = envelope.decode(
-                message.head, message.id, message.task
-            )
-            args, kwargs, embed = self._body(message.body, content_type, encoding)
-        except ContentDisallowed as error:
-            raise Undeliverable(
-                "content_disallowed", f"{error}; see the app's accept_content"
-            ) from error
-        except Exception as error:
-            raise Undeliverable(
-                "undecodable", f"the body cannot be read: {type(error).__name__}: {error}"
-            ) from error
-        request: dict[str, Any] = {
-            **headers,
-            **(embed or {}),
-            "id": message.id,
-            "task": message.task,
-            "retries": message.attempt,
-            "hostname": self.worker,
-            "is_eager": False,
-            "reply_to": properties.get("reply_to"),
-            "correlation_id": properties.get("correlation_id", message.id),
-            "delivery_info": {
-                "exchange": "",
-                "routing_key": self.queue_name,
-                "queue": self.queue_name,
-                "priority": properties.get("priority"),
-                "redelivered": message.delivery > 1,
-                "delivery": message.delivery,
-            },
-        }
-        limit = headers.get("max_attempts")
-        return task, request, args, kwargs, limit if isinstance(limit, int) else None
 
-    def _body(self, body: bytes, content_type: str, encoding: str) -> tuple[Any, Any, Any]:
-        if content_type == _JSON and self._plain_json:
-            loaded = load_json(body)
-        else:
-            loaded = loads(body, content_type, encoding, accept=self._accept)
-        args, kwargs, embed = loaded
-        return tuple(args), dict(kwargs), embed
+def _with_retries(head: bytes, retries: int) -> bytes:
+    """Take back the count that ``retry()`` raised: the queue counts, so that a redrive starts afresh."""
+    loaded = json.loads(head)
+    headers = loaded["h"]
+    headers.pop("retries", None)
+    if retries:
+        headers["retries"] = retries
+    if not headers:
+        del loaded["h"]
+    return json.dumps(loaded, separators=(",", ":"), ensure_ascii=False).encode() if loaded else b""
 
 
-def _rejected(error: Any, attempt: Attempt) -> Outcome:
-    cause = error.reason if isinstance(error.reason, BaseException) else error
-    failure = attempt.describe(cause, reason="rejected")
-    if not error.requeue:
-        return DeadLetter(reason="rejected", failure=failure)
-    # A requeue that never ends is a poison message by another name.
-    if attempt.message.delivery >= attempt.runner.policy().dead_letter.max_deliveries:
-        return DeadLetter(reason="delivery_limit", failure=failure)
-    return RetryAt(delay_ms=0, failure=failure)
+def _as_exception(error: BaseException) -> Exception:
+    # Result backends can only keep exceptions.
+    return RuntimeError(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__)
 
 
 def _outcome_of(info: Any) -> Outcome:

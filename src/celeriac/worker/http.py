@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from celeriac.worker.forking import quiet
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -27,8 +29,16 @@ class Health:
     busy: int
 
 
-def serve(health: Callable[[], Health], *, queue: str, host: str, port: int) -> ThreadingHTTPServer:
-    """Serve the endpoints in a thread; port 0 takes a free one. Raises OSError when taken."""
+class Server(ThreadingHTTPServer):
+    """Listens from the beginning, and answers once started."""
+
+    def start(self) -> None:
+        """Answer, in a thread."""
+        threading.Thread(target=self.serve_forever, name="celeriac-http", daemon=True).start()
+
+
+def server(health: Callable[[], Health], *, queue: str, host: str, port: int) -> Server:
+    """Make the server; port 0 takes a free one. Raises OSError when the port is taken."""
     registry = CollectorRegistry()
     slots = Gauge(
         "mq_worker_slots", "Tasks this worker can run at once.", ["queue"], registry=registry
@@ -41,6 +51,10 @@ def serve(health: Callable[[], Health], *, queue: str, host: str, port: int) -> 
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            with quiet:
+                self._get()
+
+        def _get(self) -> None:
             now = health()
             if self.path == "/livez":
                 self._answer(200 if now.live else 503, b"ok\n" if now.live else now.reason.encode())
@@ -63,6 +77,4 @@ def serve(health: Callable[[], Health], *, queue: str, host: str, port: int) -> 
         def log_message(self, format: str, *args: object) -> None:
             pass  # probes come every few seconds
 
-    server = ThreadingHTTPServer((host, port), Handler)
-    threading.Thread(target=server.serve_forever, name="celeriac-http", daemon=True).start()
-    return server
+    return Server((host, port), Handler)

@@ -1,7 +1,8 @@
 """Time limits in a prefork child, and the slot in shared memory through which its parent watches it.
 
 The soft limit raises SoftTimeLimitExceeded inside the task, from an interval timer of the child itself.
-The hard limit is the parent's: it reads in the slot since when what runs, and kills the child.
+The hard limit is the parent's: it reads in the slot since when what runs, and kills the child. The slot holds
+the whole message, so that the parent can say what became of it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,19 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
 
+from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
 from celeriac.broker.message import Message
 
-_LAYOUT = struct.Struct("<ddiii48s200s200s")
+#: When it started, hard limit, attempt, delivery, lost deliveries, expiry, the message's own max_attempts,
+#: and the lengths of the five texts that follow: lease, id, task, head, body.
+_HEADER = struct.Struct("<ddiiiqiIIIII")
+_STARTED = struct.Struct("<d")
+_FINISHED = struct.Struct("<q")
+_TEXTS_AT = _HEADER.size + _FINISHED.size
+#: Memory is only used where it is written. A larger message leaves its head and body out.
+_SIZE = _TEXTS_AT + 1_100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,48 +38,99 @@ class Running:
     """Monotonic seconds, the same clock in parent and child."""
     hard_s: float
     """The hard limit in seconds; 0 when there is none."""
-    attempt: int
-    delivery: int
     max_attempts: int
-    lease: str
-    id: str
-    task: str
+    """The message's own limit of attempts; 0 when it has none."""
+    message: Message
+    """The message; its priority and times are not known here, nor its history."""
 
 
 class Slot:
-    """A page of memory that a child writes and its parent reads."""
+    """A piece of memory that a child writes and its parent reads."""
 
     def __init__(self) -> None:
-        self._page = mmap.mmap(-1, _LAYOUT.size)
+        self._page = mmap.mmap(-1, _SIZE)
 
     def write(self, message: Message, hard_s: float, max_attempts: int) -> None:
         """Note what starts running now."""
-        _LAYOUT.pack_into(
-            self._page,
+        texts = (
+            message.lease.encode(),
+            message.id.encode(),
+            message.task.encode(),
+            message.head,
+            message.body,
+        )
+        blob = b"".join(texts)
+        if len(blob) > _SIZE - _TEXTS_AT:
+            texts = (*texts[:3], b"", b"")
+            blob = b"".join(texts)
+        page = self._page
+        page[_TEXTS_AT : _TEXTS_AT + len(blob)] = blob
+        _HEADER.pack_into(
+            page,
             0,
-            time.monotonic(),
+            0.0,
             hard_s,
             message.attempt,
             message.delivery,
+            message.lost,
+            message.expires_ms,
             max_attempts,
-            message.lease.encode(),
-            message.id.encode()[:200],
-            message.task.encode()[:200],
+            *map(len, texts),
         )
+        # Last, since from here on the parent may believe the rest.
+        _STARTED.pack_into(page, 0, time.monotonic())
 
     def clear(self) -> None:
-        """Note that nothing runs."""
-        _LAYOUT.pack_into(self._page, 0, 0.0, 0.0, 0, 0, 0, b"", b"", b"")
+        """Note that what ran has ended."""
+        _STARTED.pack_into(self._page, 0, 0.0)
+        _FINISHED.pack_into(self._page, _HEADER.size, self.finished + 1)
+
+    @property
+    def finished(self) -> int:
+        """How many have ended."""
+        count: int = _FINISHED.unpack_from(self._page, _HEADER.size)[0]
+        return count
 
     def read(self) -> Running | None:
         """What runs; None when nothing does."""
-        started, hard, attempt, delivery, most, lease, id_, task = _LAYOUT.unpack_from(self._page)
+        started, hard, attempt, delivery, lost, expires, most, *lengths = _HEADER.unpack_from(
+            self._page
+        )
         if not started:
             return None
-        lease, id_, task = (
-            raw.rstrip(b"\0").decode("utf-8", "ignore") for raw in (lease, id_, task)
+        texts, at = [], _TEXTS_AT
+        for length in lengths:
+            texts.append(self._page[at : at + length])
+            at += length
+        lease, id_, task = (text.decode("utf-8", "replace") for text in texts[:3])
+        message = Message(
+            lease=lease,
+            id=id_,
+            task=task,
+            body=texts[4],
+            head=texts[3],
+            priority="normal",
+            enqueued_ms=0,
+            ready_ms=0,
+            attempt=attempt,
+            delivery=delivery,
+            lost=lost,
+            expires_ms=expires,
+            history=b"",
         )
-        return Running(started, hard, attempt, delivery, most, lease, id_, task)
+        return Running(started, hard, most, message)
+
+
+def limits_declared(app: Celery, *, soft_s: float, hard_s: float) -> str:
+    """Say who declares time limits, for a pool that cannot keep them; empty when nobody does."""
+    tasks = sorted(
+        name for name, task in app.tasks.items() if task.time_limit or task.soft_time_limit
+    )
+    who = ["the queue"] if soft_s or hard_s else []
+    if tasks:
+        more = f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""
+        who.append(f"task {', '.join(tasks[:3])}{more}")
+    return " and ".join(who)
 
 
 class TimeLimits:
@@ -87,8 +147,10 @@ class TimeLimits:
     def kept(
         self, message: Message, task: Any, request: dict[str, Any], max_attempts: int | None
     ) -> TimeLimits:
-        """Enter with ``with``: the limits hold inside. The message's own come before the task's,
-        and those before the queue's."""
+        """Enter with ``with``: the limits hold inside.
+
+        The message's own come before the task's, and those before the queue's.
+        """
         hard, soft = request.get("timelimit") or (None, None)
         self._soft_now = soft or task.soft_time_limit or self._soft_s
         self._slot.write(message, hard or task.time_limit or self._hard_s, max_attempts or 0)
@@ -113,4 +175,4 @@ class TimeLimits:
     def _alarm(self, number: int, frame: FrameType | None) -> None:
         # The timer may fire just as the task ends; then there is nobody to interrupt.
         if self._inside:
-            raise SoftTimeLimitExceeded()
+            raise SoftTimeLimitExceeded

@@ -22,14 +22,15 @@ from celery import Celery, signals
 from celery.app.trace import setup_worker_optimizations
 
 from celeriac.broker.connection import connect, from_environment, parse
-from celeriac.broker.message import Lease, Message
+from celeriac.broker.message import Lease, Message, Outcome
 from celeriac.broker.queue import Queue
 from celeriac.client.progress import QueueProgress
-from celeriac.worker import http
+from celeriac.worker import http, record
 from celeriac.worker.attempt import AttemptRunner
 from celeriac.worker.consumer import Consumer
 from celeriac.worker.keeper import Keeper
-from celeriac.worker.limits import Running, Slot, TimeLimits
+from celeriac.worker.limits import Slot, TimeLimits, limits_declared
+from celeriac.worker.opening import Opener
 from celeriac.worker.pools.prefork import Prefork
 from celeriac.worker.pools.solo import run_solo
 from celeriac.worker.pools.threads import run_threads
@@ -88,18 +89,39 @@ class Worker:
         self.consumer = Consumer(self._queue(), self.name, slots=slots)
         self.keeper: Keeper | None = None
         self.prefork: Prefork | None = None
+        self._remote: RemoteControl | None = None
+        self._http: http.Server | None = None
         self._stops = 0
 
     def run(self) -> None:
         """Run until drained."""
         self._set_up_app()
-        server = self._serve_http()
-        remote = RemoteControl(self.app, hostname=self.name, queue=self.options.queue, worker=self)
-        remote_wanted = bool(self.app.conf.worker_enable_remote_control)
+        if self.options.http_port is not None:
+            self._http = http.server(
+                self.health,
+                queue=self.options.queue,
+                host=self.options.http_host,
+                port=self.options.http_port,
+            )
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
-        if remote_wanted:
-            remote.start()
+        self._run_pool()
+        if self._remote is not None:
+            self._remote.stop()
+        if self._http is not None:
+            self._http.shutdown()
+        signals.worker_shutdown.send(sender=self)
+        logger.info("worker %s has drained", self.name)
+
+    def _started(self) -> None:
+        """The pool is there: start the threads that look at it from outside, and tell the world."""
+        if self.app.conf.worker_enable_remote_control:
+            self._remote = RemoteControl(
+                self.app, hostname=self.name, queue=self.options.queue, worker=self
+            )
+            self._remote.start()
+        if self._http is not None:
+            self._http.start()
         signals.worker_ready.send(sender=self)
         logger.info(
             "worker %s is ready: queue %s, %s pool, concurrency %d",
@@ -108,13 +130,6 @@ class Worker:
             self.options.pool,
             self.options.concurrency,
         )
-        self._run_pool()
-        if remote_wanted:
-            remote.stop()
-        if server is not None:
-            server.shutdown()
-        signals.worker_shutdown.send(sender=self)
-        logger.info("worker %s has drained", self.name)
 
     # --- set-up ---------------------------------------------------------------------------------
 
@@ -132,27 +147,30 @@ class Worker:
         app.loader.init_worker()
         setup_worker_optimizations(app, self.name)
         signals.celeryd_init.send(sender=self.name, instance=self, conf=app.conf, options={})
+        signals.celeryd_after_setup.send(sender=self.name, instance=self, conf=app.conf)
         app.log.setup(self.options.log_level, redirect_stdouts=False, hostname=self.name)
         signals.worker_init.send(sender=self)
-        if self.options.pool != "prefork" and (
-            self.options.timeout_s or self.options.soft_timeout_s
-        ):
+        soft, hard = self._limits()
+        declared = limits_declared(app, soft_s=soft, hard_s=hard)
+        if self.options.pool != "prefork" and declared:
             logger.warning(
-                "the %s pool cannot interrupt a task: its time limits are not kept; use Prefork to keep them",
+                "the %s pool cannot interrupt a task: the time limits of %s are not kept; "
+                "use Prefork to keep them",
                 self.options.pool,
+                declared,
             )
         if app.steps["worker"] or app.steps["consumer"]:
             logger.warning("custom bootsteps are not run: this worker has a consumer of its own")
 
-    def _serve_http(self) -> Any:
-        if self.options.http_port is None:
-            return None
-        return http.serve(
-            self.health,
-            queue=self.options.queue,
-            host=self.options.http_host,
-            port=self.options.http_port,
-        )
+    def _limits(self) -> tuple[float, float]:
+        """Soft and hard limit for tasks without: the queue's, else those of the app's configuration."""
+        options, conf = self.options, self.app.conf
+        if options.soft_timeout_s or options.timeout_s:
+            return options.soft_timeout_s, options.timeout_s
+        return conf.task_soft_time_limit or 0, conf.task_time_limit or 0
+
+    def _opener(self) -> Opener:
+        return Opener(self.app, queue_name=self.options.queue, hostname=self.name)
 
     def _runner(self, consumer: Consumer, limits: TimeLimits | None = None) -> AttemptRunner:
         queue = consumer.queue
@@ -160,6 +178,7 @@ class Worker:
             app=self.app,
             queue_name=self.options.queue,
             worker=consumer.name,
+            opener=self._opener(),
             policy=consumer.policy,
             progress_sink=lambda message: QueueProgress(queue, message.id),
             limits=limits,
@@ -173,13 +192,14 @@ class Worker:
                 self.consumer,
                 concurrency=self.options.concurrency,
                 child_main=self._child_main,
-                on_dead_letter=self._record_failure,
+                on_ended=self._record_end,
             )
-            self.prefork.run(grace_s=self.options.drain_s)
+            self.prefork.run(grace_s=self.options.drain_s, started=self._started)
             return
         self.keeper = Keeper(self.consumer)
         self.keeper.start()
         signals.worker_process_init.send(sender=None)
+        self._started()
         runner = self._runner(self.consumer)
         if self.options.pool == "solo":
             run_solo(self.consumer, runner)
@@ -198,18 +218,16 @@ class Worker:
 
         signal.signal(signal.SIGTERM, drain)
         signals.worker_process_init.send(sender=None)
-        options = self.options
-        limits = TimeLimits(slot, soft_s=options.soft_timeout_s, hard_s=options.timeout_s)
+        soft, hard = self._limits()
+        limits = TimeLimits(slot, soft_s=soft, hard_s=hard)
         keeper.start()
         most = self.app.conf.worker_max_tasks_per_child or 0
         run_solo(consumer, self._runner(consumer, limits), most=most)
         keeper.stop()
         signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)
 
-    def _record_failure(self, running: Running, error: BaseException) -> None:
-        task = self.app.tasks.get(running.task)
-        if task is not None and not task.ignore_result:
-            task.backend.mark_as_failure(running.id, error)
+    def _record_end(self, message: Message, outcome: Outcome, error: Exception) -> None:
+        record.lost(self._opener(), message, outcome, error)
 
     # --- signals, health, remote control --------------------------------------------------------
 
@@ -221,8 +239,7 @@ class Worker:
             # The handler may have interrupted the broker client: the keeper's thread does the talking.
             self.keeper.close_by(time.monotonic())
         elif self.prefork is not None:
-            for child in self.prefork.children.values():
-                os.kill(child.pid, signal.SIGKILL)
+            self.prefork.kill_all()
 
     def shut_down(self) -> None:
         """Start the drain: claim nothing more, finish what runs, hand back the rest."""
@@ -265,7 +282,8 @@ class Worker:
         }
         if self.prefork is not None:
             pool["processes"] = list(self.prefork.children)
-        return {"total": {self.options.queue: self.consumer.count}, "pool": pool}
+        total = self.consumer.count if self.prefork is None else self.prefork.finished
+        return {"total": {self.options.queue: total}, "pool": pool}
 
     def revoke(self, message_id: str, *, terminate: bool) -> None:
         """Cancel a message in the queue; with ``terminate``, also kill the child that runs it."""
@@ -277,7 +295,7 @@ class Worker:
         if self.prefork is not None:
             slots = [child.slot.read() for child in list(self.prefork.children.values())]
             return [
-                {"id": running.id, "name": running.task, "hostname": self.name}
+                {"id": running.message.id, "name": running.message.task, "hostname": self.name}
                 for running in slots
                 if running is not None
             ]

@@ -18,9 +18,12 @@ from celery.utils.functional import maybe_list
 from celery.worker import state as worker_state
 from celery.worker.control import Panel
 
+from celeriac.worker.forking import quiet
+
 logger = logging.getLogger(__name__)
 
 _RECONNECT_S = 1.0
+_POLL_S = 0.25
 _FIXED = (
     "pool_grow",
     "pool_shrink",
@@ -71,7 +74,11 @@ class RemoteControl(threading.Thread):
     def run(self) -> None:
         while not self._stopped.is_set():
             try:
-                self._listen()
+                with quiet:
+                    connection = self._app.connection_for_read()
+                    self._node.channel = connection.channel()
+                    consumer = self._node.listen(callback=self._answer)
+                self._listen(connection, consumer)
             except Exception as error:
                 # The worker's business is its queue; remote control comes back when the broker does.
                 logger.debug("remote control is away: %r", error)
@@ -82,14 +89,12 @@ class RemoteControl(threading.Thread):
         self._stopped.set()
         self.join(timeout=3)
 
-    def _listen(self) -> None:
-        with self._app.connection_for_read() as connection:
-            self._node.channel = connection.channel()
-            consumer = self._node.listen(callback=self._answer)
+    def _listen(self, connection: Any, consumer: Any) -> None:
+        with connection:
             try:
                 while not self._stopped.is_set():
                     try:
-                        connection.drain_events(timeout=1.0)
+                        connection.drain_events(timeout=_POLL_S)
                     except TimeoutError:
                         continue
             finally:
@@ -98,7 +103,8 @@ class RemoteControl(threading.Thread):
     def _answer(self, body: Any, message: Any) -> None:
         self._app.clock.forward()
         try:
-            self._node.handle_message(body, message)
+            with quiet:
+                self._node.handle_message(body, message)
         except KeyError as error:
             logger.error("no such control command: %s", error)
         except Exception:

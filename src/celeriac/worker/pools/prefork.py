@@ -14,22 +14,23 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from random import random
 from typing import Any
 
-from billiard.exceptions import TimeLimitExceeded
+from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 
-from celeriac.broker.message import DeadLetter, Discard, Lease, Message, Outcome, Settlement
-from celeriac.broker.queue import Queue
+from celeriac.broker.message import Discard, Lease, Outcome, Settlement
 from celeriac.worker.consumer import Consumer
 from celeriac.worker.failure import describe
+from celeriac.worker.forking import Forker
 from celeriac.worker.keeper import RENEWALS_PER_LEASE
 from celeriac.worker.limits import Running, Slot
 from celeriac.worker.outcome import decide
+from celeriac.worker.pools.orphans import OnEnded, Orphan, Orphans
 from celeriac.worker.pools.solo import LAST_SETTLE_S
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ TICK_S = 0.05
 YOUNG_S = 1.0
 LONGEST_REST_S = 5.0
 _PR_SET_PDEATHSIG = 1
+_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 #: Runs in a child: (consumer name, slot). Returns when the child is done.
 ChildMain = Callable[[str, Slot], None]
@@ -52,17 +54,17 @@ class Child:
     name: str
     slot: Slot
     born: float = field(default_factory=time.monotonic)
-    killed: tuple[Lease, Outcome] | None = None
-    """The message that the parent killed it for, and what that message is settled as."""
+    killed: Verdict | None = None
+    """Why the parent killed it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Orphan:
-    """What a dead child left: its consumer, what it is charged for, what to settle in its place."""
+class Verdict:
+    """The message that a child is killed for, what that message is settled as, and the reason."""
 
-    consumer: str
-    charged: list[Lease]
-    settlement: Settlement | None
+    lease: Lease
+    outcome: Outcome
+    error: Exception
 
 
 class Prefork:
@@ -74,29 +76,34 @@ class Prefork:
         *,
         concurrency: int,
         child_main: ChildMain,
-        on_dead_letter: Callable[[Running, BaseException], None],
+        on_ended: OnEnded,
     ) -> None:
         self.steward = steward
         self.concurrency = concurrency
         self.children: dict[int, Child] = {}
         self.beat = time.monotonic()
         self._child_main = child_main
-        self._on_dead_letter = on_dead_letter
-        self._orphans: deque[Orphan] = deque()
+        self._orphans = Orphans(steward, on_ended=on_ended)
+        self._finished_before = 0
         self._finished = threading.Event()
         self._attendant = threading.Thread(
             target=self._attend, name="celeriac-attendant", daemon=True
         )
+        self._forker = Forker()
         self._spawned = 0
         self._young_deaths = 0
         self._rest_until = 0.0
         self._stopping = False
 
-    def run(self, *, grace_s: float) -> None:
-        """Watch over children until the consumer closes, then drain them for ``grace_s`` seconds."""
+    def run(self, *, grace_s: float, started: Callable[[], None]) -> None:
+        """Watch over children until the consumer closes, then drain them for ``grace_s`` seconds.
+
+        ``started`` is called once the children are there: the place to start threads.
+        """
         closing = self.steward.closing
         self._spawn_missing(time.monotonic())
         self._attendant.start()
+        started()
         while not closing.is_set():
             now = self.beat = time.monotonic()
             self._reap()
@@ -107,33 +114,55 @@ class Prefork:
 
     def terminate(self, message_id: str) -> bool:
         """Kill the child that runs a message, which is then discarded as revoked."""
-        for child in self.children.values():
+        for child in list(self.children.values()):
             running = child.slot.read()
-            if running is not None and running.id == message_id:
-                child.killed = running.lease, Discard("revoked")
-                os.kill(child.pid, signal.SIGKILL)
+            if running is not None and running.message.id == message_id:
+                error = Terminated("revoked")
+                child.killed = Verdict(running.message.lease, Discard("revoked"), error)
+                _kill(child)
                 return True
         return False
+
+    def kill_all(self) -> None:
+        """Kill the children, in the midst of whatever they run. For signal handlers too."""
+        for child in list(self.children.values()):
+            _kill(child)
+
+    @property
+    def finished(self) -> int:
+        """Messages that children have run to the end."""
+        return self._finished_before + sum(
+            child.slot.finished for child in list(self.children.values())
+        )
 
     # --- life and death -------------------------------------------------------------------------
 
     def _spawn_missing(self, now: float) -> None:
         while len(self.children) < self.concurrency and now >= self._rest_until:
-            self._spawned += 1
-            child = Child(0, f"{self.steward.name}/{self._spawned}", Slot())
+            child = Child(0, f"{self.steward.name}/{self._spawned + 1}", Slot())
             sys.stdout.flush()
             sys.stderr.flush()
             parent = os.getpid()
-            child.pid = os.fork()
-            if child.pid == 0:
+            # The child must not answer a signal as if it were its parent.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            pid = self._forker.fork()
+            if pid == 0:
                 self._be_child(child, parent)
-            self.children[child.pid] = child
+            elif pid is not None:
+                child.pid = pid
+                self.children[pid] = child
+                self._spawned += 1
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            if pid is None:
+                return
 
     def _be_child(self, child: Child, parent: int) -> None:
         status = 1
         try:
             _die_with(parent)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self.children.clear()
             self._child_main(child.name, child.slot)
             status = 0
@@ -154,19 +183,27 @@ class Prefork:
     def _bury(self, child: Child, status: int) -> None:
         running = child.slot.read()
         settlement: Settlement | None = None
-        charged: list[Lease] = []
+        error: Exception | None = None
         if child.killed is not None:
-            lease, outcome = child.killed
             # It may just have gone on to the next message, which is free of blame.
-            if running is not None and running.lease == lease:
+            if running is not None and running.message.lease == child.killed.lease:
                 run_ms = int((time.monotonic() - running.started) * 1000)
-                settlement = Settlement(_message(running), outcome, run_ms)
-        elif running is not None and not self._stopping:
-            charged = [running.lease]
+                settlement = Settlement(running.message, child.killed.outcome, run_ms)
+                error = child.killed.error
+            else:
+                running = None
+        elif self._stopping:
+            running = None
+        elif running is not None:
+            error = WorkerLostError(f"Worker exited prematurely: {_ending(status)}.")
             logger.error(
-                "%s[%s] took its process with it (%s)", running.task, running.id, _ending(status)
+                "%s[%s] took its process with it (%s)",
+                running.message.task,
+                running.message.id,
+                _ending(status),
             )
-        self._orphans.append(Orphan(child.name, charged, settlement))
+        self._finished_before += child.slot.finished
+        self._orphans.append(Orphan(child.name, running, settlement, error))
         young = time.monotonic() - child.born < YOUNG_S
         self._young_deaths = self._young_deaths + 1 if young and status else 0
         if self._young_deaths > 2:
@@ -179,18 +216,10 @@ class Prefork:
         period = self.steward.queue.lease_ms / 1000 / RENEWALS_PER_LEASE
         look_at = 0.0
         while not self._finished.wait(TICK_S):
-            self._return_orphans()
+            self._orphans.take_back()
             if time.monotonic() >= look_at:
                 look_at = time.monotonic() + period
                 self._look_after()
-
-    def _return_orphans(self) -> None:
-        queue = self.steward.queue
-        while self._orphans:
-            # Repeated whole after trouble: what was settled already is then refused by its lease.
-            if self.steward.ask(partial(_take_over, queue, self._orphans[0])) is None:
-                return
-            self._orphans.popleft()
 
     def _look_after(self) -> None:
         self.steward.renew()
@@ -207,13 +236,14 @@ class Prefork:
             if running is None or not running.hard_s or child.killed is not None:
                 continue
             if now - running.started > running.hard_s:
-                child.killed = running.lease, self._timed_out(running)
-                os.kill(child.pid, signal.SIGKILL)
+                child.killed = self._timed_out(running)
+                _kill(child)
 
-    def _timed_out(self, running: Running) -> Outcome:
+    def _timed_out(self, running: Running) -> Verdict:
+        message = running.message
         error: Any = TimeLimitExceeded(running.hard_s)
         logger.error(
-            "%s[%s] passed its hard limit of %s s", running.task, running.id, running.hard_s
+            "%s[%s] passed its hard limit of %s s", message.task, message.id, running.hard_s
         )
         now_ms = time.time_ns() // 1_000_000
         failure = describe(
@@ -225,22 +255,20 @@ class Prefork:
         )
         outcome = decide(
             error=error,
-            attempt=running.attempt + 1,
+            attempt=message.attempt + 1,
             policy=self.steward.policy().retry,
             failure=failure,
             max_attempts=running.max_attempts or None,
             random=random,
         )
-        if isinstance(outcome, DeadLetter):
-            self._on_dead_letter(running, error)
-        return outcome
+        return Verdict(message.lease, outcome, error)
 
     # --- the end --------------------------------------------------------------------------------
 
     def _drain(self, grace_s: float) -> None:
         self._stopping = True
         for child in self.children.values():
-            os.kill(child.pid, signal.SIGTERM)
+            _kill(child, signal.SIGTERM)
         deadline = time.monotonic() + grace_s
         while self.children and time.monotonic() < deadline:
             self.beat = now = time.monotonic()
@@ -253,40 +281,19 @@ class Prefork:
         """Kill the children; what they ran goes back without a charge."""
         self._stopping = True
         for child in list(self.children.values()):
-            os.kill(child.pid, signal.SIGKILL)
+            _kill(child)
             os.waitpid(child.pid, 0)
             del self.children[child.pid]
             self._bury(child, 0)
-        deadline = time.monotonic() + LAST_SETTLE_S
-        while self._orphans and time.monotonic() < deadline:
-            time.sleep(TICK_S)
+        self._orphans.wait(LAST_SETTLE_S)
         self._finished.set()
         self._attendant.join(timeout=LAST_SETTLE_S)
         self.steward.leave()
 
 
-def _take_over(queue: Queue, orphan: Orphan) -> int:
-    if orphan.settlement is not None:
-        queue.settle([orphan.settlement])
-    return queue.abandon(orphan.consumer, running=orphan.charged)
-
-
-def _message(running: Running) -> Message:
-    return Message(
-        lease=running.lease,
-        id=running.id,
-        task=running.task,
-        body=b"",
-        head=b"",
-        priority="normal",
-        enqueued_ms=0,
-        ready_ms=0,
-        attempt=running.attempt,
-        delivery=running.delivery,
-        lost=0,
-        expires_ms=0,
-        history=b"",
-    )
+def _kill(child: Child, number: int = signal.SIGKILL) -> None:
+    with suppress(ProcessLookupError):  # it has just ended by itself
+        os.kill(child.pid, number)
 
 
 def _ending(status: int) -> str:

@@ -1,0 +1,138 @@
+"""Opens a message: finds its task, reads head and body, and builds what Celery calls the request.
+
+A message that cannot be opened can never run. It raises Undeliverable, with the reason that its dead letter
+will carry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from celery import Celery
+from celery.app.task import Context
+from celery.exceptions import NotRegistered
+from kombu.compression import decompress
+from kombu.exceptions import ContentDisallowed
+from kombu.serialization import loads, prepare_accept_content
+from kombu.utils.json import loads as load_json
+
+from celeriac.broker.message import Message
+from celeriac.client import envelope
+
+_JSON = "application/json"
+_UTF_8 = "utf-8"
+
+#: What Celery calls these priorities. A normal message is one without.
+_NUMBERS = {"high": 0, "normal": None, "low": 9}
+
+
+class Undeliverable(Exception):
+    """A message that can never run: the dead letters get it, with ``reason``."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class Call:
+    """An opened message: ``task`` is to be called with ``args`` and ``kwargs``."""
+
+    task: Any
+    request: dict[str, Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    max_attempts: int | None
+    """The message's own limit, in place of the queue's."""
+    retries_before: int
+    """Retries that the message had when it was published here: it may come from another queue."""
+
+    def context(self) -> Context:
+        """The request as Celery's objects see it, for use outside the tracer."""
+        return Context(self.request, args=self.args, kwargs=self.kwargs, called_directly=False)
+
+
+class Opener:
+    """Opens the messages of one queue for one app. Threads may share it."""
+
+    def __init__(self, app: Celery, *, queue_name: str, hostname: str) -> None:
+        self._app = app
+        self._queue_name = queue_name
+        self._hostname = hostname
+        self._accept = prepare_accept_content(app.conf.accept_content)
+        self._plain_json = _JSON in self._accept
+
+    def open(self, message: Message) -> Call:
+        """Open a message. Raises Undeliverable."""
+        task = self._app.tasks.get(message.task)
+        if task is None:
+            raise Undeliverable(
+                "unknown_task",
+                f"the app {self._app.main!r} has no task named {message.task!r}; is its module imported?",
+            ) from NotRegistered(message.task)
+        try:
+            headers, properties, content_type, encoding = envelope.decode(
+                message.head, message.id, message.task
+            )
+            args, kwargs, embed = self._body(message.body, headers, content_type, encoding)
+            return self._call(message, task, headers, properties, args, kwargs, embed)
+        except ContentDisallowed as error:
+            raise Undeliverable(
+                "content_disallowed", f"{error}; see the app's accept_content"
+            ) from error
+        except Exception as error:
+            raise Undeliverable(
+                "undecodable", f"it cannot be read: {type(error).__name__}: {error}"
+            ) from error
+
+    def _body(
+        self, body: bytes, headers: dict[str, Any], content_type: str, encoding: str
+    ) -> tuple[Any, Any, Any]:
+        compression = headers.get("compression")
+        if compression:
+            body = decompress(body, compression)
+        if content_type == _JSON and encoding == _UTF_8 and self._plain_json:
+            loaded = load_json(body)
+        else:
+            loaded = loads(body, content_type, encoding, accept=self._accept)
+        args, kwargs, embed = loaded
+        return tuple(args), dict(kwargs), embed
+
+    def _call(
+        self,
+        message: Message,
+        task: Any,
+        headers: dict[str, Any],
+        properties: dict[str, Any],
+        args: Any,
+        kwargs: Any,
+        embed: Any,
+    ) -> Call:
+        before = headers.get("retries") or 0
+        priority = properties.get("priority")
+        request: dict[str, Any] = {
+            **headers,
+            **(embed or {}),
+            "id": message.id,
+            "task": message.task,
+            "retries": before + message.attempt,
+            "hostname": self._hostname,
+            "is_eager": False,
+            "properties": properties,
+            "reply_to": properties.get("reply_to"),
+            "correlation_id": properties.get("correlation_id", message.id),
+            "delivery_info": {
+                "exchange": "",
+                "routing_key": self._queue_name,
+                "queue": self._queue_name,
+                "priority": _NUMBERS[message.priority] if priority is None else priority,
+                "redelivered": message.delivery > 1,
+                "delivery": message.delivery,
+            },
+        }
+        if message.expires_ms:
+            request["expires"] = datetime.fromtimestamp(message.expires_ms / 1000, UTC).isoformat()
+        limit = headers.get("max_attempts")
+        return Call(task, request, args, kwargs, limit if isinstance(limit, int) else None, before)
