@@ -15,14 +15,16 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from celeriac.broker import server_process
+from celeriac.broker import embedded, server_process
 from celeriac.broker.embedded import EmbeddedServer, ServerFailed
 from celeriac.broker.server_process import NoServerFound
 
@@ -33,12 +35,15 @@ def client_of(server: EmbeddedServer) -> redis.Redis:
 
 def alive(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
-    except NotADirectoryError:
-        return True
+    return True
 
 
 def eventually(check: Callable[[], bool], seconds: float = 10.0) -> bool:
@@ -208,7 +213,9 @@ def test_a_server_program_that_is_too_old_is_not_used(
             server_process.find_server(program)
 
 
-def owner(folder: Path, then: str) -> subprocess.Popen[str]:
+@contextmanager
+def owner(folder: Path, then: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """A process that starts a server and then does something."""
     code = textwrap.dedent(
         """
         import signal, sys, time
@@ -216,39 +223,38 @@ def owner(folder: Path, then: str) -> subprocess.Popen[str]:
         server = EmbeddedServer(sys.argv[1]).start()
         """
     ) + textwrap.dedent(then)
-    source = str(Path(server_process.__file__).parents[2])
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code, str(folder)],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": source},
-    )
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout
+        finally:
+            process.kill()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's")
 def test_dies_with_its_owner(tmp_path: Path) -> None:
-    process = owner(tmp_path, "print(server.pid, flush=True); time.sleep(60)")
-    assert process.stdout is not None
-    pid = int(process.stdout.readline())
-    assert alive(pid)
-    process.kill()
-    process.wait()
-    assert eventually(lambda: not alive(pid))
+    with owner(tmp_path, "print(server.pid, flush=True); time.sleep(60)") as (process, said):
+        pid = int(said.readline())
+        assert alive(pid)
+        process.kill()
+        process.wait()
+        assert eventually(lambda: not alive(pid))
 
 
 def test_an_owner_that_forgets_to_stop_leaves_no_server(tmp_path: Path) -> None:
-    process = owner(tmp_path, "print(server.pid, flush=True)")
-    assert process.stdout is not None
-    pid = int(process.stdout.readline())
-    assert process.wait(10) == 0
-    assert eventually(lambda: not alive(pid))
+    with owner(tmp_path, "print(server.pid, flush=True)") as (process, said):
+        pid = int(said.readline())
+        assert process.wait(10) == 0
+        assert eventually(lambda: not alive(pid))
 
 
 def test_ctrl_c_reaches_the_owner_and_not_the_server(tmp_path: Path) -> None:
-    process = owner(
-        tmp_path,
-        """
+    then = """
         try:
             print(server.pid, flush=True)
             time.sleep(60)
@@ -256,14 +262,32 @@ def test_ctrl_c_reaches_the_owner_and_not_the_server(tmp_path: Path) -> None:
             time.sleep(0.3)
             print(server.start().owned, flush=True)
             server.stop()
-        """,
-    )
-    assert process.stdout is not None
-    pid = int(process.stdout.readline())
-    os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-    assert process.stdout.readline().strip() == "True"
-    assert process.wait(10) == 0
-    assert not alive(pid)
+        """
+    with owner(tmp_path, then) as (process, said):
+        pid = int(said.readline())
+        os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+        assert said.readline().strip() == "True"
+        assert process.wait(10) == 0
+        assert not alive(pid)
+
+
+def test_who_does_not_attach_waits_for_the_other_server_to_end(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as first:
+        mine = EmbeddedServer(tmp_path, attach=False)
+        threading.Timer(0.5, first.stop).start()
+        mine.start()
+        try:
+            assert (mine.owned, mine.url) == (True, first.url)
+        finally:
+            mine.stop()
+
+
+def test_who_does_not_attach_fails_when_the_folder_stays_taken(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "START_SECONDS", 0.3)
+    with pytest.raises(ServerFailed, match="held by another server"):
+        EmbeddedServer(server.data_dir, attach=False).start()
 
 
 @pytest.mark.parametrize("name", ["valkey-server", "redis-server"])

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +44,7 @@ def run(valkey: Any, tmp_path: Path) -> Run:
             capture_output=True,
             text=True,
             timeout=30,
+            check=False,
             cwd=tmp_path,
             env=environment(broker if broker is not None else url_of(valkey, tmp_path)),
         )
@@ -131,19 +133,19 @@ def test_every_form_of_get(run: Run, queue: Queue) -> None:
 def test_watch_in_a_pipe_prints_a_line_for_each_change(
     valkey: Any, queue: Queue, tmp_path: Path
 ) -> None:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "celeriac.cli", "get", "-w", "-o", "json"],
         stdout=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
         env=environment(url_of(valkey, tmp_path)),
-    )
-    assert process.stdout is not None
-    assert json.loads(process.stdout.readline())[0]["accepted"] == 0
-    queue.publish([NewMessage(id="a", task="t", body=b"[]")])
-    assert json.loads(process.stdout.readline())[0]["accepted"] == 1
-    process.send_signal(2)
-    assert process.wait(5) == 0
+    ) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())[0]["accepted"] == 0
+        queue.publish([NewMessage(id="a", task="t", body=b"[]")])
+        assert json.loads(process.stdout.readline())[0]["accepted"] == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 0
 
 
 def test_send_a_file_counts_exactly_and_names_lines(run: Run, queue: Queue, tmp_path: Path) -> None:

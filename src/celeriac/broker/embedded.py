@@ -49,7 +49,8 @@ class EmbeddedServer:
 
     `port=0` takes the port of the folder's last run when it is free, else any free one.
     `appendfsync` "everysec" can lose the last second on a power cut, "always" nothing. `binary`
-    overrides the search for a server program.
+    overrides the search for a server program. Without `attach`, a folder that another process serves
+    is not shared: `start` waits a little for that server to end, then fails.
     """
 
     def __init__(
@@ -59,11 +60,13 @@ class EmbeddedServer:
         port: int = 0,
         appendfsync: Appendfsync = "everysec",
         binary: str | os.PathLike[str] | None = None,
+        attach: bool = True,
     ) -> None:
         self.data_dir = Path(data_dir).absolute()
         self._folder = ServerFolder(self.data_dir)
         self._wanted_port = port
         self._appendfsync = appendfsync
+        self._attaches = attach
         self._binary = Path(binary) if binary is not None else None
         self._process: subprocess.Popen[bytes] | None = None
         self._starter = 0
@@ -92,6 +95,11 @@ class EmbeddedServer:
     def owned(self) -> bool:
         """True when this object started the server: only then does `stop()` end it."""
         return self._process is not None
+
+    @property
+    def alive(self) -> bool:
+        """True while the process that was started here runs; it may not answer yet."""
+        return self._process is not None and self._process.poll() is None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -126,15 +134,15 @@ class EmbeddedServer:
                 finally:
                     os.close(lock)  # the server holds its own copy
                 return self
-            state = self._attach()
+            state = self._attach() if self._attaches else "silent"
             if state == "ready":
                 return self
             if state == "loading":
                 deadline = max(deadline, started + LOAD_SECONDS)
             if time.monotonic() > deadline:
                 raise ServerFailed(
-                    f"{self.data_dir} is held by a server that does not answer; "
-                    f"see {self._folder.log}"
+                    f"{self.data_dir} is held by another server"
+                    + (f" that does not answer; see {self._folder.log}" if self._attaches else "")
                 )
             time.sleep(POLL_SECONDS * 5)
 

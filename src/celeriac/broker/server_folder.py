@@ -94,4 +94,4 @@ def write_private(path: Path, text: str) -> None:
     aside.unlink(missing_ok=True)
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
-    os.replace(aside, path)
+    aside.replace(path)

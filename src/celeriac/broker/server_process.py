@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
 import os
 import queue
 import random
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -33,7 +31,15 @@ Celeriac needs a Valkey (>= 7.2) or Redis (>= 7.0) server program and found none
   brew install valkey                macOS
 or use a server that runs already: --broker redis://host:6379/0"""
 
-PR_SET_PDEATHSIG = 1
+# Has the kernel send SIGTERM when the starter is gone, checks that it is not gone already, and becomes
+# the server.
+_TETHER = """
+import ctypes, os, sys
+PR_SET_PDEATHSIG, SIGTERM = 1, 15
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGTERM)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class NoServerFound(RuntimeError):
@@ -133,27 +139,21 @@ def spawn(binary: Path, folder: Path, lock: int) -> subprocess.Popen[bytes]:
 
 
 def _popen(binary: Path, folder: Path, lock: int) -> subprocess.Popen[bytes]:
-    parent = os.getpid()
-    # PyDLL, loaded before the fork: the call in the child takes no lock and leaves the GIL alone.
-    libc = ctypes.PyDLL(None) if sys.platform == "linux" else None
-
-    def die_with_parent() -> None:
-        if libc is not None:
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:
-                os._exit(1)
-
+    command = [str(binary), "server.conf"]
+    if sys.platform == "linux":
+        # A program of its own, for a hook between fork and exec may deadlock in a process with
+        # threads. -I -S: it needs nothing but the standard library, and starts in half the time.
+        command = [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *command]
     descriptor = os.open(folder / "server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         return subprocess.Popen(
-            [binary, "server.conf"],
+            command,
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,
             pass_fds=(lock,),
             start_new_session=True,
-            preexec_fn=die_with_parent,
         )
     finally:
         os.close(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -30,7 +29,7 @@ def load_app(name: str) -> Celery:
             f"-A {name}: not a module name",
             hint=f"Write {_as_module(module_name)} or module:attribute.",
         )
-    folder = os.getcwd()
+    folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     module = _import(module_name, name)
@@ -45,7 +44,7 @@ def _import(module_name: str, name: str) -> ModuleType:
         if module_name == missing or module_name.startswith(missing + "."):
             raise BadInput(
                 f"-A {name}: there is no module {missing!r}",
-                hint=f"Looked in {os.getcwd()} and in the packages of {sys.executable}.\n"
+                hint=f"Looked in {Path.cwd()} and in the packages of {sys.executable}.\n"
                 "Run this in the folder that holds the module, or install its package.",
             ) from error
         raise _broken(name, error) from error

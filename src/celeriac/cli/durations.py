@@ -13,7 +13,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _LONGEST_MS = 366 * 86_400_000
 
 
-def parse(text: str | int | float) -> timedelta:
+def parse(text: str | float) -> timedelta:
     """Read a duration. Raise ValueError that says what would be right."""
     written = str(text).strip().lower()
     if re.fullmatch(r"\d+(\.\d+)?", written):

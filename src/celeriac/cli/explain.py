@@ -9,23 +9,11 @@ import click
 
 from celeriac.cli import output
 from celeriac.cli.broker import Broker, broker_option, connected
-from celeriac.cli.durations import ago
 from celeriac.cli.errors import BadInput, unknown_name
 from celeriac.cli.get import statuses
 
 if TYPE_CHECKING:
     from celeriac.spec.queue import MessageQueue
-
-#: What each limit means, and what to do about it.
-LIMITS = {
-    "Depth": "nothing: it is just what the messages need",
-    "MinReplicas": "autoscaling.minReplicas: fewer would do",
-    "MaxReplicas": "autoscaling.maxReplicas: raise it if messages wait too long",
-    "Replicas": "a fixed number of workers (autoscaling.mode is not Native)",
-    "Stabilisation": "autoscaling.scaleDownDelaySeconds: fewer would do, but not yet",
-    "Paused": "the pause: no messages are handed out (`celeriac resume` ends it)",
-    "BrokerUnreachable": "the broker, which does not answer: nothing is changed until it does",
-}
 
 
 @click.command(
@@ -92,33 +80,49 @@ def _spec(queue: str, files: tuple[str, ...]) -> MessageQueue:
     return found[queue]
 
 
+def calculate(broker: Broker, queue: MessageQueue) -> dict[str, Any]:
+    """What a control loop would decide that saw the queue for the first time just now."""
+    from datetime import UTC, datetime
+
+    from celeriac.backend.base import Fleet
+    from celeriac.cli.view import live_workers
+    from celeriac.control.observe import Observation
+    from celeriac.control.scale import ScaleMemory, decide
+    from celeriac.control.status import scaling_status
+
+    stats = broker.queue(queue.queue_name).stats()
+    running = len(live_workers(stats))
+    observation = Observation(
+        now=datetime.now(UTC),
+        seconds=0.0,
+        fleet=Fleet(wanted=running, ready=running),
+        stats=stats,
+    )
+    memory = ScaleMemory(((0.0, 0),))  # no past: what was wanted a moment ago is not known
+    decision, _ = decide(queue.spec, observation, memory)
+    return {
+        "replicas": running,
+        "desiredReplicas": decision.desired,
+        "scaling": scaling_status(decision).model_dump(mode="json", by_alias=True),
+        "conditions": [],
+    }
+
+
 def lines(queue: str, source: str, status: Mapping[str, Any]) -> Iterator[str]:
-    """The arithmetic, line by line."""
-    term = status["scaling"]
-    now, wanted = term["current"], term["desired"]
-    yield f"{queue}: {now} {_workers(now)}" + ("" if now == wanted else f", {wanted} wanted")
+    """The arithmetic, line by line, and what else is known."""
+    from celeriac.control.explain import explain as in_words
+    from celeriac.control.status import decision_of
+    from celeriac.spec.status import ScalingStatus
+
+    running, desired = status["replicas"], status["desiredReplicas"]
+    yield f"{queue}: {running} {'worker' if running == 1 else 'workers'}, {desired} desired"
     yield ""
-    work = term["ready"] + term["leased"] + term["due"]
-    for sign, label, value in (
-        (" ", "ready messages", term["ready"]),
-        ("+", "leased by workers", term["leased"]),
-        ("+", "delayed, but due", term["due"]),
-        ("=", "to do", work),
-        ("/", "slots of a worker", term["slots"]),
-        ("=", "workers needed", term["needed"]),
-    ):
-        yield f"  {sign} {label:<24}{value:>9}"
-    yield f"    {'allowed':<24}{term['minReplicas']} to {term['maxReplicas']}"
-    yield f"  = {'workers wanted':<24}{wanted:>9}"
-    yield ""
-    yield f"Limited by {LIMITS.get(term['limitedBy'], term['limitedBy'])}."
-    if term["holdSeconds"]:
-        yield f"Fewer workers in {ago(term['holdSeconds'])}, if there is no more to do by then."
-    wait = f"The oldest ready message has waited {ago(term['oldestReadySeconds'])}"
-    yield f"{wait}; at most {ago(term['startWaitSeconds'])} are wanted."
-    if source == "calculated":
-        yield "Calculated from the broker's counts: no `celeriac up` runs in this folder."
+    for line in in_words(decision_of(ScalingStatus.model_validate(status["scaling"]))):
+        yield f"  {line}"
     yield from _conditions(status.get("conditions", []))
+    if source == "calculated":
+        yield ""
+        yield "Calculated just now: no `celeriac up` runs in this folder."
 
 
 def _conditions(conditions: list[Mapping[str, str]]) -> Iterator[str]:
@@ -129,7 +133,3 @@ def _conditions(conditions: list[Mapping[str, str]]) -> Iterator[str]:
     for condition in conditions:
         text = f": {condition['message']}" if condition.get("message") else ""
         yield f"{condition['type']:<{width}}  {condition['status']:<7}  {condition['reason']}{text}"
-
-
-def _workers(count: int) -> str:
-    return "worker" if count == 1 else "workers"

@@ -81,6 +81,10 @@ class QueueCollector(Collector):
             yield from counter_families(stats)
             yield from histogram_families(stats)
 
+    def stats(self) -> Sequence[QueueStats]:
+        """All queues as measured a second ago at most; none while the broker does not answer."""
+        return self._measured()[0]
+
     def _measured(self) -> tuple[Sequence[QueueStats], bool]:
         with self._lock:
             if self._monotonic() >= self._until:
