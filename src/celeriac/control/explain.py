@@ -13,9 +13,9 @@ def explain(decision: ScaleDecision) -> list[str]:
             f"{_workers(decision.desired)} kept until it does",
         ]
     total = decision.ready + decision.leased + decision.due
+    terms = f"{decision.ready} ready + {decision.leased} leased + {decision.due} due"
     lines = [
-        f"{decision.ready} ready + {decision.leased} leased + {decision.due} due"
-        f" = {total} {'message' if total == 1 else 'messages'}",
+        f"{terms} = {total} {'message' if total == 1 else 'messages'}",
         f"{total} / {decision.slots} at once in each worker = {_workers(decision.needed)} needed",
         f"at least {decision.min_replicas}, at most {decision.max_replicas}",
         f"{_workers(decision.desired)} desired: {_why(decision)}",

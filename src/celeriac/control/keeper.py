@@ -49,6 +49,7 @@ class Keeper:
         self._memory = ScaleMemory()
         self._timers: dict[str, Timer] | None = None
         self._trim_at = 0.0
+        self._answers_since: float | None = None
 
     def declare(self, queue: MessageQueue) -> None:
         """Look after this declaration from now on."""
@@ -98,6 +99,8 @@ class Keeper:
         if stopping:
             changes = [it for it in changes if not isinstance(it, planned.Purge)]
         all_done = self._do(changes)
+        self.decision = ScaleDecision(desired=0, limited_by="Depth")
+        self.status = status_of(self.queue, observation, self.decision, before=self.status)
         fleet = observation.fleet
         if fleet.running or fleet.draining or fleet.waiting:
             return False
@@ -127,9 +130,15 @@ class Keeper:
         elif self.unreachable and not error:
             logger.info("%s: the broker answers again", self.queue.queue_name)
         self.unreachable = error
+        seconds = self._clock.seconds()
+        if error:
+            self._answers_since = None
+        elif self._answers_since is None:
+            self._answers_since = seconds
         return Observation(
             now=self._clock.now(),
-            seconds=self._clock.seconds(),
+            seconds=seconds,
+            answering_s=seconds - (self._answers_since or seconds),
             fleet=self._backend.observe(self.queue, heard=heard(stats)),
             stats=stats,
             error=error,

@@ -147,9 +147,9 @@ class Loop:
                     if keeper.leave(down=down, stopping=True):
                         del leaving[name]
                     down = down or keeper.unreachable
+            self._tell()
             if leaving:
                 time.sleep(_DRAIN_STEP_S)
-        self._tell()
 
     def _tell(self) -> None:
         if self._report is not None:

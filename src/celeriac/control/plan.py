@@ -87,7 +87,7 @@ def plan(
     if observation.stats is not None:
         if not _is_declared(queue, observation):
             changes.append(Declare(queue.spec.policy))
-        changes += upkeep(observation)
+        changes += upkeep(queue, observation)
         changes += [Fire(due) for due in dues]
         if trim and observation.stats.dead:
             retention_ms = queue.spec.dead_letter.retention_seconds * 1000
@@ -97,7 +97,7 @@ def plan(
 
 def plan_removal(queue: MessageQueue, observation: Observation) -> list[Change]:
     """Plan one round for a queue that is no longer declared."""
-    changes: list[Change] = [*upkeep(observation), Remove()]
+    changes: list[Change] = [*upkeep(queue, observation), Remove()]
     fleet = observation.fleet
     gone = not (fleet.running or fleet.draining or fleet.waiting or fleet.lost)
     if gone and queue.spec.deletion_policy == "Purge" and observation.stats is not None:
@@ -105,15 +105,20 @@ def plan_removal(queue: MessageQueue, observation: Observation) -> list[Change]:
     return changes
 
 
-def upkeep(observation: Observation) -> list[Change]:
-    """What a queue needs although no worker of it may run."""
+def upkeep(queue: MessageQueue, observation: Observation) -> list[Change]:
+    """What a queue needs although no worker of it may run.
+
+    After an outage every lease looks expired, so nothing is reclaimed before the broker has answered
+    for a whole lease: until then the workers that live on have renewed theirs.
+    """
     stats = observation.stats
     if stats is None or not stats.declared:
         return []
     changes: list[Change] = []
     if observation.fleet.lost:
         changes.append(TakeBack(observation.fleet.lost))
-    if stats.leased or stats.workers:
+    settled = observation.answering_s > queue.spec.worker.lease_seconds
+    if settled and (stats.leased or stats.workers):
         changes.append(Reclaim())
     if stats.due:
         changes.append(Promote())

@@ -95,7 +95,7 @@ def _ready(observation: Observation, decision: ScaleDecision, queue: MessageQueu
     if stats is None:
         return False, Reason.BROKER_UNREACHABLE, observation.error
     if queue.spec.paused or stats.paused:
-        holds, reason, message = _paused(queue, observation)
+        _, reason, message = _paused(queue, observation)
         return True, reason, message
     if fleet.ready:
         return True, Reason.RUNNING, f"{_workers(fleet.ready)} ready for messages"

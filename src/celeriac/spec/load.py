@@ -167,7 +167,7 @@ def _doubles(queues: list[tuple[MessageQueue, int]], file: str) -> Iterator[Prob
 class _Loader(yaml.SafeLoader):
     """Reads scalars as JSON can hold them: a date stays text."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 (this is how PyYAML is told)
+    yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

@@ -132,10 +132,9 @@ class World:
         return self.loop.statuses()["mail"]
 
     def load(self, **numbers: Any) -> None:
-        for name, value in numbers.items():
-            if name == "ready":
-                name, value = "ready_by", {"normal": value}
-            self.mail.numbers = replace(self.mail.numbers, **{name: value})
+        if "ready" in numbers:
+            numbers["ready_by"] = {"normal": numbers.pop("ready")}
+        self.mail.numbers = replace(self.mail.numbers, **numbers)
 
     def reason(self, type_: ConditionType) -> str:
         condition = self.status.condition(type_)

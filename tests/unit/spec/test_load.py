@@ -110,8 +110,7 @@ def test_dates_and_numbers_in_text_fields_are_told_to_be_quoted() -> None:
         (f"queue: {'q' * 129}", "must have at most 128 characters, not 129"),
         (
             "worker: {app: a, resources: {limits: {cpu: 0.5}}}",
-            "spec.worker.resources.limits.cpu: must be a Kubernetes quantity, such as 500m or 256Mi;"
-            ' put it in quotes: "0.5"',
+            'must be a Kubernetes quantity, such as 500m or 256Mi; put it in quotes: "0.5"',
         ),
         ("worker: {app: a, resources: {limits: {cpu: much}}}", "256Mi, not 'much'"),
         ('queue: ""', "must not be empty"),
