@@ -74,6 +74,7 @@ class Make:
         error: str = "",
         seconds: float = 1000.0,
         declared: Declared | None = None,
+        answering_s: float = 600.0,
     ) -> Observation:
         return Observation(
             now=NOW,
@@ -82,6 +83,7 @@ class Make:
             stats=None if error else stats or self.stats(),
             error=error,
             declared=declared,
+            answering_s=answering_s,
         )
 
 

@@ -68,6 +68,15 @@ def test_due_and_orphaned_messages_are_seen_to_though_no_worker_runs() -> None:
     assert changes(observation) == [TakeBack(("a", "b")), Reclaim(), Promote(), Run(2)]
 
 
+def test_nothing_is_reclaimed_before_the_broker_has_answered_for_a_whole_lease() -> None:
+    lease_s = QUEUE.spec.worker.lease_seconds
+    back_for_less = MAKE.observation(
+        declared=KNOWN, stats=MAKE.stats(leased=1), answering_s=lease_s - 1.0
+    )
+
+    assert changes(back_for_less) == [Run(2)]
+
+
 def test_schedules_fire_and_old_dead_letters_go() -> None:
     due = Due(Schedule(name="s", cron="* * * * *", task="t"), NOW)
     observation = MAKE.observation(declared=KNOWN, stats=MAKE.stats(dead=1))
