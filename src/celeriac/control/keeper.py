@@ -131,14 +131,12 @@ class Keeper:
             logger.info("%s: the broker answers again", self.queue.queue_name)
         self.unreachable = error
         seconds = self._clock.seconds()
-        if error:
-            self._answers_since = None
-        elif self._answers_since is None:
-            self._answers_since = seconds
+        since = seconds if error or self._answers_since is None else self._answers_since
+        self._answers_since = None if error else since
         return Observation(
             now=self._clock.now(),
             seconds=seconds,
-            answering_s=seconds - (self._answers_since or seconds),
+            answering_s=seconds - since,
             fleet=self._backend.observe(self.queue, heard=heard(stats)),
             stats=stats,
             error=error,
