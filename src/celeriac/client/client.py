@@ -10,7 +10,7 @@ The messages are Celery's own (protocol 2, JSON): any Celery worker of Celeriac 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
@@ -171,16 +171,14 @@ class Client:
         goes away in between.
         """
         receipts: list[Receipt] = []
-        source = iter(jobs)
-        for chunk, messages in _chunks(source):
+        chunks = _Chunks(jobs)
+        while chunk := chunks.take():
+            messages = [message for _, message in chunk]
             try:
                 receipts += self._publisher.publish_many(queue, messages)
             except (redis.ConnectionError, redis.TimeoutError) as error:
-                sent = [
-                    replace(job, id=message.id)
-                    for job, message in zip(chunk, messages, strict=True)
-                ]
-                raise BulkInterrupted(BulkReceipt(receipts), sent, list(source)) from error
+                uncertain = [replace(job, id=message.id) for job, message in chunk]
+                raise BulkInterrupted(BulkReceipt(receipts), uncertain, chunks.rest()) from error
         return BulkReceipt(receipts)
 
     def cancel(self, queue: str, id: str) -> Literal["cancelled", "requested"]:
@@ -226,21 +224,33 @@ def message_of(job: Job) -> NewMessage:
     )
 
 
-def _chunks(jobs: Iterator[Job]) -> Iterator[tuple[list[Job], list[NewMessage]]]:
-    chunk: list[Job] = []
-    messages: list[NewMessage] = []
-    size = 0
-    for job in jobs:
-        message = message_of(job)
-        weight = len(message.body) + len(message.head)
-        if messages and (len(messages) == CHUNK_MESSAGES or size + weight > CHUNK_BYTES):
-            yield chunk, messages
-            chunk, messages, size = [], [], 0
-        chunk.append(job)
-        messages.append(message)
-        size += weight
-    if messages:
-        yield chunk, messages
+class _Chunks:
+    """Jobs in the portions that travel together, each small enough for one call of the script."""
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._source = iter(jobs)
+        self._ahead: list[tuple[Job, NewMessage]] = []
+
+    def take(self) -> list[tuple[Job, NewMessage]]:
+        """Take the next portion; it is empty at the end."""
+        chunk, self._ahead = self._ahead, []
+        size = sum(_weight(message) for _, message in chunk)
+        for job in self._source:
+            message = message_of(job)
+            size += _weight(message)
+            if chunk and (len(chunk) == CHUNK_MESSAGES or size > CHUNK_BYTES):
+                self._ahead.append((job, message))
+                break
+            chunk.append((job, message))
+        return chunk
+
+    def rest(self) -> list[Job]:
+        """Take all jobs that no portion held yet."""
+        return [job for job, _ in self._ahead] + list(self._source)
+
+
+def _weight(message: NewMessage) -> int:
+    return len(message.body) + len(message.head)
 
 
 def _rich(value: Any) -> Any:

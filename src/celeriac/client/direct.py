@@ -32,16 +32,19 @@ class _Held:
         if self.pid == os.getpid():
             self.pool.release(self.connection)
 
-    def drop_if_stale(self) -> None:
-        """Disconnect when there is something to read before we asked: the server's goodbye."""
-        if self.connection._sock is None:
-            return
-        try:
-            stale = self.connection.can_read()
-        except ConnectionError:
-            stale = True
-        if stale:
-            self.connection.disconnect()
+    def make_ready(self) -> None:
+        """Connect, unless connected to a server that is still there."""
+        connection = self.connection
+        if connection._sock is not None:
+            try:
+                stale = connection.can_read()  # before we asked: the server's goodbye
+            except ConnectionError:
+                stale = True
+            if not stale:
+                return
+            connection.disconnect()
+        # Not left to the next command, which would not ask the Sentinels anew.
+        connection.connect()
 
 
 class DirectClient(redis.Redis):
@@ -70,7 +73,7 @@ class DirectClient(redis.Redis):
         connection = held.connection
         held.busy = True
         try:
-            held.drop_if_stale()
+            held.make_ready()
             connection.send_packed_command([pack_command(args)])
             return connection.read_response()
         except ResponseError:
