@@ -127,10 +127,21 @@ class LocalBackend:
         return {name: it.process.pid for name, it in fleet.workers.items()} if fleet else {}
 
     def kill(self) -> None:
-        """End every worker at once; their leases run out by themselves."""
+        """End every worker at once; their leases run out by themselves.
+
+        Does not wait, so a signal handler may call it.
+        """
         for fleet in self._fleets.values():
             for worker in fleet.workers.values():
                 worker.process.kill()
+
+    def close(self) -> None:
+        """End every worker at once, and wait until all are gone. The backend starts anew then."""
+        self.kill()
+        for fleet in self._fleets.values():
+            while any(worker.process.ended() is None for worker in fleet.workers.values()):
+                time.sleep(0.01)
+        self._fleets.clear()
 
     # --- inside ---------------------------------------------------------------------------------
 

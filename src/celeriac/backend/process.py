@@ -68,7 +68,7 @@ class WorkerProcess:
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it and all it started."""
+        """End it and all it started. Does not wait, so a signal handler may call it."""
         self._signal_group(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:

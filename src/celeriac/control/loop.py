@@ -138,6 +138,7 @@ class Loop:
     def _drain(self) -> None:
         """Go on until no worker is left. What is declared stays declared."""
         leaving = {**self._leaving, **self._keepers}
+        tell_at = 0.0
         while leaving:
             down = ""
             for name, keeper in list(leaving.items()):
@@ -147,7 +148,9 @@ class Loop:
                     if keeper.leave(down=down, stopping=True):
                         del leaving[name]
                     down = down or keeper.unreachable
-            self._tell()
+            if self._clock.seconds() >= tell_at or not leaving:
+                self._tell()
+                tell_at = self._clock.seconds() + self._interval_s
             if leaving:
                 time.sleep(_DRAIN_STEP_S)
 

@@ -91,8 +91,7 @@ class Yard:
 def yard(tmp_path: Path) -> Iterator[Yard]:
     made = Yard(tmp_path / "logs")
     yield made
-    made.backend.kill()
-    made.until(lambda fleet: not (fleet.running or fleet.draining))
+    made.backend.close()
 
 
 def test_workers_have_a_session_of_their_own(yard: Yard) -> None:

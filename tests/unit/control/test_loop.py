@@ -237,6 +237,21 @@ def test_an_outage_of_the_broker_stops_and_starts_nothing() -> None:
     assert world.reason(ConditionType.BROKER_REACHABLE) == "BrokerAnswers"
 
 
+def test_leases_get_a_whole_lease_time_after_an_outage_before_they_are_reclaimed() -> None:
+    world = World(MAKE.queue())
+    world.rounds(20)
+    world.load(leased=1)
+    world.mail.down = True
+    world.rounds(20)
+    world.mail.down = False
+    world.mail.calls.clear()
+
+    world.rounds(15)
+    assert "reclaim" not in world.mail.calls
+    world.rounds(3)
+    assert "reclaim" in world.mail.calls
+
+
 def test_the_record_is_written_again_when_the_broker_lost_it() -> None:
     world = World(MAKE.queue())
     world.rounds(2)
