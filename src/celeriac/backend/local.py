@@ -181,7 +181,7 @@ class LocalBackend:
         gap = after_death(place, now=self._now())
         fleet.places[name] = gap
         fleet.unproven = fleet.unproven or place.state is State.STARTING
-        fleet.last_failure = describe_end(code, self._output.last_lines(name))
+        fleet.last_failure = describe_end(code, self._output.last_lines(name, 8))
         logger.warning(
             "worker %s of %s died (%s); again in %.0f s",
             name,

@@ -102,4 +102,9 @@ def describe_end(code: int, last_lines: Sequence[str]) -> str:
             how = f"killed by signal {-code}"
     else:
         how = f"exit code {code}"
-    return f"{how}: {last_lines[-1].strip()[:300]}" if last_lines and code > 0 else how
+    if code <= 0 or not last_lines:
+        return how
+    # The command line says what is wrong first, and then what to do; a traceback ends with it.
+    errors = [line for line in last_lines if line.startswith("Error: ")]
+    said = errors[-1].removeprefix("Error: ") if errors else last_lines[-1].strip()
+    return f"{how}: {said[:300]}"

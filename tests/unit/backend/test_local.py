@@ -17,6 +17,7 @@ from celeriac.backend.base import Fleet
 from celeriac.backend.command import Command
 from celeriac.backend.local import LocalBackend
 from celeriac.backend.output import LogFiles
+from celeriac.backend.process import describe_end
 from celeriac.spec.queue import MessageQueue
 
 GOOD = """
@@ -25,7 +26,7 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 print("ready", flush=True)
 while True: time.sleep(0.05)
 """
-BROKEN = "import sys; print('Error: there is no module mail'); sys.exit(2)"
+BROKEN = "import sys; print('Error: there is no module mail\\nLook for it'); sys.exit(2)"
 DEAF = """
 import signal, time
 signal.signal(signal.SIGTERM, lambda *_: print("term", flush=True))
@@ -94,6 +95,22 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
     made.backend.close()
 
 
+@pytest.mark.parametrize(
+    ("code", "lines", "told"),
+    [
+        (-9, ["whatever"], "killed by SIGKILL"),
+        (0, ["drained"], "exit code 0"),
+        (1, [], "exit code 1"),
+        (1, ["Traceback", "KeyError: 'x'"], "exit code 1: KeyError: 'x'"),
+        (2, ["Error: no module", "Install it."], "exit code 2: no module"),
+    ],
+)
+def test_how_a_process_ended_is_told_in_its_own_words(
+    code: int, lines: list[str], told: str
+) -> None:
+    assert describe_end(code, lines) == told
+
+
 def test_workers_have_a_session_of_their_own(yard: Yard) -> None:
     """Ctrl-C in the terminal reaches this process alone, which then decides."""
     yard.until(lambda fleet: fleet.ready == 2, replicas=2)
@@ -140,7 +157,7 @@ def test_a_worker_that_cannot_start_is_tried_less_and_less_and_its_last_line_is_
 ) -> None:
     yard.script = BROKEN
     fleet = yard.until(lambda fleet: fleet.failures == 2, replicas=3)
-    assert fleet.last_failure == "exit code 2: Error: there is no module mail"
+    assert fleet.last_failure == "exit code 2: there is no module mail"
 
     yard.backend.ensure(MAIL, replicas=3)
     assert yard.look().starting == 0  # not before a second has passed, and then only one
