@@ -133,13 +133,14 @@ class TaskProducer:
         **options: Any,
     ) -> Any:
         """Publish as kombu's producer does. Raises MessageRefused when the broker refuses a task."""
+        batch = None if self._real is None else self._batch()
         direct = (
             headers is not None
             and exchange == ""
             and routing_key
             and "task" in headers
             and "id" in headers
-            and self._real is None
+            and (self._real is None or batch is not None)
             and not compression
             and options.get("content_type") is None
         )
@@ -157,6 +158,8 @@ class TaskProducer:
                 now=datetime.now(UTC),
                 timezone=self._pool.timezone,
             )
+            if batch is not None:
+                return batch.add_task(routing_key, message)
             try:
                 return self._pool.publisher.must_publish(routing_key, message)
             except (ConnectionError, TimeoutError):
@@ -175,6 +178,11 @@ class TaskProducer:
             retry=retry,
             **options,
         )
+
+    def _batch(self) -> Any:
+        """The open batch of `with producer.batch()` in this thread, if any."""
+        state = getattr(self._real._batch_local, "current", None)  # noqa: SLF001
+        return None if state is None else state._get_session(self._real.channel)  # noqa: SLF001
 
     def revive(self, channel: Any) -> None:
         """Use another channel; the direct way reconnects by itself."""

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
+from os import urandom
 from types import TracebackType
 from typing import Any, Literal, Self
-from uuid import uuid4
 
 import redis
 
@@ -34,7 +34,7 @@ CHUNK_BYTES = 800_000
 DEDUP_SECONDS = 3600
 
 Seconds = float | timedelta
-_NO_EMBED = '{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
+_NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +212,7 @@ class Client:
 def message_of(job: Job) -> NewMessage:
     """Build the message of a job: protocol 2, as Celery's own producer would. Pure but for a random id."""
     return NewMessage(
-        id=job.id or str(uuid4()),
+        id=job.id or _new_id(),
         task=job.task,
         body=_body(job.args, job.kwargs),
         head=_head(job),
@@ -259,18 +259,25 @@ def _rich(value: Any) -> Any:
     return JSONEncoder().default(value)
 
 
-_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_rich).encode
-_dumps_ascii = json.JSONEncoder(separators=(",", ":"), default=_rich).encode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_rich).encode
+_encode_ascii = json.JSONEncoder(separators=(",", ":"), default=_rich).encode
 
 
 def _body(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
-    if isinstance(args, str | bytes) or not isinstance(kwargs, dict | Mapping):
+    if isinstance(args, str | bytes) or not isinstance(kwargs, Mapping):
         raise TypeError("args must be a list or tuple, and kwargs a mapping")
-    values = (list(args), dict(kwargs))
+    body = (tuple(args), dict(kwargs), _NO_EMBED)
     try:
-        return f"[{_dumps(values[0])},{_dumps(values[1])},{_NO_EMBED}]".encode()
+        return _encode(body).encode()
     except UnicodeEncodeError:  # half of a surrogate pair: JSON can carry it, UTF-8 cannot
-        return f"[{_dumps_ascii(values[0])},{_dumps_ascii(values[1])},{_NO_EMBED}]".encode()
+        return _encode_ascii(body).encode()
+
+
+def _new_id() -> str:
+    """Make a random UUID (version 4) in half the time of `uuid.uuid4`."""
+    digits = urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def _head(job: Job) -> bytes:

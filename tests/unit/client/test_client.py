@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -32,7 +33,11 @@ def test_a_job_is_a_protocol_2_message() -> None:
 
 
 def test_ids_are_made_when_none_is_given() -> None:
-    assert message_of(Job("t.x")).id != message_of(Job("t.x")).id
+    ids = {message_of(Job("t.x")).id for _ in range(1000)}
+
+    assert len(ids) == 1000
+    assert {str(UUID(id)) for id in ids} == ids
+    assert {(UUID(id).version, UUID(id).variant) for id in ids} == {(4, RFC_4122)}
 
 
 def test_half_a_surrogate_pair_can_be_sent() -> None:
