@@ -85,7 +85,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     help="Print the version.",
 )
 def cli() -> None:
-    r"""Declare a queue; it runs, retries, dead-letters, scales and explains itself.
+    """Declare a queue; it runs, retries, dead-letters, scales and explains itself.
 
     \b
     Start here:
