@@ -6,10 +6,10 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint format bench lock clean
+.PHONY: help demo test unit lint format docs bench cluster cluster-down lock clean
 
 help:            ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
 
 demo: .venv/messaging  ## run the messaging application on this machine, from first message to dead letter
 	@$(BIN)/python -m messaging.demo
@@ -22,18 +22,28 @@ unit: .venv/dev  ## run the tests that need no server (seconds)
 	$(BIN)/pytest tests/unit -m "not slow"
 
 lint: .venv/dev  ## check style, types, architecture and the tree
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/python scripts/check_tree.py
+	@failed=; \
+	for check in "ruff check" "ruff format --check" "mypy" "lint-imports" \
+	    "python scripts/check_tree.py" "python scripts/render_docs.py --check"; do \
+	    echo "$$check"; $(BIN)/$$check || failed="$$failed '$$check'"; \
+	done; \
+	[ -z "$$failed" ] || { echo "lint failed:$$failed"; exit 1; }
 
 format: .venv/dev  ## let ruff lay out the code and mend what it can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+docs: .venv/dev  ## renew the generated parts of docs/
+	$(BIN)/python scripts/render_docs.py
+
 bench: .venv/dev  ## compare with stock Celery on this machine (minutes; args: ARGS=--quick)
 	$(BIN)/python -m bench.throughput $(ARGS)
+
+cluster: .venv/dev  ## start a real Kubernetes on this machine (Linux, root; see tests/cluster)
+	$(BIN)/python -m tests.cluster up
+
+cluster-down: .venv/dev  ## stop it, and remove what it left
+	$(BIN)/python -m tests.cluster down
 
 lock:            ## renew constraints.txt with the newest releases that pyproject.toml allows
 	scripts/lock
