@@ -47,6 +47,8 @@ class Consumer:
         self.finished_one = threading.Event()
         self.closing = threading.Event()
         self.last_take = time.monotonic()
+        #: When a claim last answered, and with it said whether the policy changed.
+        self.last_claim = time.monotonic()
         #: When the leases of what waits were last known to be ours.
         self.leases_seen = time.monotonic()
         #: Since when the broker has answered without a break; None while it does not.
@@ -118,6 +120,7 @@ class Consumer:
         claim = self.ask(lambda: self.queue.claim(self.name, count=room, held=self.held))
         if claim is None:
             return False
+        self.last_claim = time.monotonic()
         if claim.version != self._version:
             self.read_record()
         self._alone = len(claim.messages) == 1 and claim.messages[0].isolated

@@ -1,7 +1,7 @@
 """The thread that keeps a consumer's promises while user code runs.
 
 It renews leases, settles what the pool had no time to settle, hands back messages stuck behind a long
-task, makes dead workers' messages ready again, and ends a drain that takes too long.
+task, makes dead workers' messages ready again, reads a changed policy, and ends a drain that takes too long.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ TICK_S = 0.05
 #: Messages that wait behind running ones for so long go back to workers that may be free.
 STUCK_S = 0.25
 RENEWALS_PER_LEASE = 3
+#: A pool that is busy, and so claims nothing, hears of a new policy after this at the latest.
+POLICY_S = 1.0
 
 
 class Keeper(threading.Thread):
@@ -37,6 +39,7 @@ class Keeper(threading.Thread):
 
     def run(self) -> None:
         renew_at = time.monotonic() + self._period
+        policy_at = 0.0
         while not self._stopped.wait(TICK_S):
             now = self.beat = time.monotonic()
             consumer = self.consumer
@@ -49,6 +52,10 @@ class Keeper(threading.Thread):
             if now >= renew_at:
                 renew_at = now + self._period
                 self._look_after(consumer)
+            if now >= policy_at:
+                policy_at = now + POLICY_S
+                if now - consumer.last_claim > POLICY_S:
+                    consumer.read_record()
             if self._deadline is not None and now >= self._deadline:
                 logger.warning("the grace time is over: %d messages go back", len(consumer.running))
                 consumer.give_back_all()

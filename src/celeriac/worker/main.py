@@ -285,11 +285,15 @@ class Worker:
         total = self.consumer.count if self.prefork is None else self.prefork.finished
         return {"total": {self.options.queue: total}, "pool": pool}
 
-    def revoke(self, message_id: str, *, terminate: bool) -> None:
+    def revoke(self, message_id: str, *, terminate: bool) -> bool:
         """Cancel a message in the queue; with ``terminate``, also kill the child that runs it."""
         self.consumer.ask(lambda: self.consumer.queue.cancel(message_id))
-        if terminate and not (self.prefork is not None and self.prefork.terminate(message_id)):
+        if not terminate:
+            return False
+        stopped = self.prefork is not None and self.prefork.terminate(message_id)
+        if not stopped:
             logger.warning("%s is not running in a prefork child here: not terminated", message_id)
+        return stopped
 
     def _running(self) -> list[dict[str, Any]]:
         if self.prefork is not None:

@@ -76,6 +76,7 @@ class Opener:
             headers, properties, content_type, encoding = envelope.decode(
                 message.head, message.id, message.task
             )
+            _check_limits(headers.get("timelimit"))
             args, kwargs, embed = self._body(message.body, headers, content_type, encoding)
             return self._call(message, task, headers, properties, args, kwargs, embed)
         except ContentDisallowed as error:
@@ -136,3 +137,11 @@ class Opener:
             request["expires"] = datetime.fromtimestamp(message.expires_ms / 1000, UTC).isoformat()
         limit = headers.get("max_attempts")
         return Call(task, request, args, kwargs, limit if isinstance(limit, int) else None, before)
+
+
+def _check_limits(timelimit: Any) -> None:
+    if timelimit is not None:
+        hard, soft = timelimit
+        for limit in (hard, soft):
+            if limit is not None and not (isinstance(limit, int | float) and limit >= 0):
+                raise ValueError("a time limit must be a number of seconds")

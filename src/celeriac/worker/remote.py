@@ -37,6 +37,8 @@ _FIXED = (
     "disable_events",
 )
 _DECLARED = {"error": "change the MessageQueue instead: it declares the queue's workers"}
+_NOT_HERE = ("revoke_by_stamped_headers", "election", "heartbeat")
+_UNSUPPORTED = {"error": "Celeriac's workers do not have this command"}
 
 
 class Controlled(Protocol):
@@ -51,8 +53,8 @@ class Controlled(Protocol):
     def stats(self) -> dict[str, Any]:
         """Describe the worker."""
 
-    def revoke(self, message_id: str, *, terminate: bool) -> None:
-        """Keep a message from running, or stop it."""
+    def revoke(self, message_id: str, *, terminate: bool) -> bool:
+        """Keep a message from running; with ``terminate``, stop it: whether it was stopped."""
 
     def shut_down(self) -> None:
         """Start the drain."""
@@ -114,10 +116,21 @@ class RemoteControl(threading.Thread):
 def _handlers(worker: Controlled, queue: str) -> dict[str, Callable[..., Any]]:
     def revoke(state: Any, task_id: Any, terminate: bool = False, **_: Any) -> dict[str, str]:
         ids = maybe_list(task_id) or []
+        running = {task["id"] for task in worker.active()}
         worker_state.revoked.update(ids)
-        for message_id in ids:
-            worker.revoke(message_id, terminate=terminate)
+        stopped = [name for name in ids if worker.revoke(name, terminate=terminate)]
+        # Celery's own command marks those that wait as revoked in the result backend.
+        Panel.data["revoke"](state, [name for name in ids if name not in running])
+        if terminate:
+            return {"ok": f"terminate: {', '.join(stopped) or 'tasks unknown'}"}
         return {"ok": f"tasks {', '.join(ids)} flagged as revoked"}
+
+    def terminate(state: Any, signal: Any = None, task_id: Any = None, **_: Any) -> dict[str, str]:
+        return revoke(state, task_id, terminate=True)
+
+    def query_task(state: Any, ids: Any, **_: Any) -> dict[str, Any]:
+        wanted = set(maybe_list(ids) or [])
+        return {task["id"]: ("active", task) for task in worker.active() if task["id"] in wanted}
 
     def shutdown(state: Any, **_: Any) -> None:
         worker.shut_down()
@@ -125,8 +138,13 @@ def _handlers(worker: Controlled, queue: str) -> dict[str, Callable[..., Any]]:
     def refuse(state: Any, *args: Any, **_: Any) -> dict[str, str]:
         return _DECLARED
 
+    def unsupported(state: Any, *args: Any, **_: Any) -> dict[str, str]:
+        return _UNSUPPORTED
+
     own: dict[str, Callable[..., Any]] = {
         "revoke": revoke,
+        "terminate": terminate,
+        "query_task": query_task,
         "shutdown": shutdown,
         "active": lambda state, **_: worker.active(),
         "reserved": lambda state, **_: worker.reserved(),
@@ -136,4 +154,5 @@ def _handlers(worker: Controlled, queue: str) -> dict[str, Callable[..., Any]]:
     }
     for name in ("dump_active", "dump_reserved", "dump_schedule"):
         own[name] = own[{"dump_schedule": "scheduled"}.get(name, name.removeprefix("dump_"))]
-    return {**Panel.data, **own, **dict.fromkeys(_FIXED, refuse)}
+    refused = {**dict.fromkeys(_FIXED, refuse), **dict.fromkeys(_NOT_HERE, unsupported)}
+    return {**Panel.data, **own, **refused}

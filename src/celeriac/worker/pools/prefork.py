@@ -27,7 +27,7 @@ from celeriac.broker.message import Discard, Lease, Outcome, Settlement
 from celeriac.worker.consumer import Consumer
 from celeriac.worker.failure import describe
 from celeriac.worker.forking import Forker
-from celeriac.worker.keeper import RENEWALS_PER_LEASE
+from celeriac.worker.keeper import POLICY_S, RENEWALS_PER_LEASE
 from celeriac.worker.limits import Running, Slot
 from celeriac.worker.outcome import decide
 from celeriac.worker.pools.orphans import OnEnded, Orphan, Orphans
@@ -214,16 +214,18 @@ class Prefork:
 
     def _attend(self) -> None:
         period = self.steward.queue.lease_ms / 1000 / RENEWALS_PER_LEASE
-        look_at = 0.0
+        look_at = policy_at = 0.0
         while not self._finished.wait(TICK_S):
             self._orphans.take_back()
             if time.monotonic() >= look_at:
                 look_at = time.monotonic() + period
                 self._look_after()
+            if time.monotonic() >= policy_at:
+                policy_at = time.monotonic() + POLICY_S
+                self.steward.read_record()
 
     def _look_after(self) -> None:
         self.steward.renew()
-        self.steward.read_record()
         for child in list(self.children.values()):
             self.steward.ask(partial(self.steward.queue.renew, child.name, []))
         self.steward.reclaim()
