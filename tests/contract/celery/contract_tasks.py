@@ -1,0 +1,348 @@
+"""Tasks of the contract app, as a user of Celery would write them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import suppress
+from typing import Any
+
+from celery import Task
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from contract_app import app, count, note
+
+
+class Flaky(Exception):
+    """Raised by tasks that are meant to fail."""
+
+
+class Hopeless(Exception):
+    """An error that a queue's rules may know."""
+
+
+# --- ordinary tasks ---------------------------------------------------------------------------------
+
+
+@app.task(name="add")
+def add(a: int, b: int) -> int:
+    note("ran")
+    return a + b
+
+
+@app.task(name="total")
+def total(numbers: list[int]) -> int:
+    note("ran")
+    return sum(numbers)
+
+
+@app.task(name="label")
+def label(text: str, key: str) -> None:
+    note(text, key=key)
+
+
+@app.task(name="ignored", ignore_result=True)
+def ignored() -> int:
+    note("ran")
+    return 1
+
+
+@app.task(name="show_request", bind=True)
+def show_request(self: Task) -> dict[str, Any]:
+    request = self.request
+    shown: dict[str, Any] = {
+        name: getattr(request, name)
+        for name in (
+            "id",
+            "retries",
+            "hostname",
+            "headers",
+            "delivery_info",
+            "root_id",
+            "parent_id",
+            "args",
+            "correlation_id",
+            "is_eager",
+            "called_directly",
+            "timelimit",
+            "expires",
+        )
+    }
+    note("ran", request=shown)
+    return shown
+
+
+@app.task(name="nap")
+def nap(seconds: float) -> str:
+    note("started")
+    time.sleep(seconds)
+    note("ended")
+    return "rested"
+
+
+@app.task(name="nothing")
+def nothing() -> None:
+    pass
+
+
+@app.task(name="mixture")
+def mixture(number: int, key: str) -> int:
+    """One in ten fails once, one in a hundred always."""
+    if number % 100 == 0:
+        raise Hopeless(number)
+    if number % 10 == 0 and count(f"{key}:{number}") == 1:
+        raise Flaky(number)
+    return number
+
+
+@app.task(name="note_result")
+def note_result(result: Any, key: str) -> None:
+    note("linked", key=key, result=result)
+
+
+@app.task(name="note_error")
+def note_error(request: Any, error: Any, traceback: Any, key: str) -> None:
+    note("errback", key=key, failed=request.id, error=repr(error))
+
+
+# --- retries and failures ---------------------------------------------------------------------------
+
+
+@app.task(name="fail")
+def fail(text: str = "on purpose") -> None:
+    note("ran")
+    raise Flaky(text)
+
+
+@app.task(name="fail_hopelessly")
+def fail_hopelessly() -> None:
+    note("ran")
+    raise Hopeless("no use")
+
+
+@app.task(name="fail_slowly")
+def fail_slowly(seconds: float) -> None:
+    note("ran")
+    time.sleep(seconds)
+    raise Flaky("slow")
+
+
+@app.task(name="succeed_at", bind=True)
+def succeed_at(self: Task, attempt: int) -> int:
+    note("ran", retries=self.request.retries)
+    if self.request.retries + 1 < attempt:
+        raise Flaky("not yet")
+    return int(self.request.retries)
+
+
+@app.task(name="climb", bind=True, max_retries=5)
+def climb(self: Task, step: int, *, top: int, countdown: float = 0) -> int:
+    note("ran", step=step, retries=self.request.retries)
+    if step < top:
+        raise self.retry(args=(step + 1,), countdown=countdown)
+    return step
+
+
+@app.task(name="give_up", bind=True, max_retries=2, default_retry_delay=0)
+def give_up(self: Task) -> None:
+    note("ran", retries=self.request.retries)
+    try:
+        raise Flaky("inner")
+    except Flaky as error:
+        raise self.retry(exc=error) from error
+
+
+@app.task(name="give_up_plainly", bind=True, max_retries=1, default_retry_delay=0)
+def give_up_plainly(self: Task) -> None:
+    note("ran")
+    self.retry()
+
+
+@app.task(
+    name="auto",
+    bind=True,
+    autoretry_for=(Flaky,),
+    retry_kwargs={"max_retries": 2, "countdown": 0},
+)
+def auto(self: Task, succeed_on: int) -> int:
+    note("ran", retries=self.request.retries)
+    if self.request.retries < succeed_on:
+        raise Flaky("again")
+    return int(self.request.retries)
+
+
+@app.task(name="retry_softly", bind=True)
+def retry_softly(self: Task) -> str:
+    note("ran", retries=self.request.retries)
+    if self.request.retries == 0:
+        self.retry(countdown=0, throw=False)
+    return f"run {self.request.retries}"
+
+
+@app.task(name="retry_elsewhere", bind=True, max_retries=2)
+def retry_elsewhere(self: Task, queue: str) -> int:
+    note("ran", retries=self.request.retries)
+    if self.request.retries < 2:
+        raise self.retry(queue=queue, countdown=0)
+    return int(self.request.retries)
+
+
+@app.task(name="reject", bind=True)
+def reject(self: Task, requeue: bool) -> None:
+    note("ran", info=self.request.delivery_info, retries=self.request.retries)
+    raise Reject("not for me", requeue=requeue)
+
+
+@app.task(name="reject_once", bind=True)
+def reject_once(self: Task) -> dict[str, Any]:
+    if not self.request.delivery_info["redelivered"]:
+        raise Reject("later", requeue=True)
+    return {"retries": self.request.retries, "delivery": self.request.delivery_info["delivery"]}
+
+
+@app.task(name="ignore")
+def ignore() -> None:
+    note("ran")
+    raise Ignore("never mind")
+
+
+@app.task(name="replace", bind=True)
+def replace(self: Task, a: int, b: int) -> None:
+    self.replace(add.s(a, b))
+
+
+# --- what ends workers ------------------------------------------------------------------------------
+
+
+class Alien(BaseException):
+    """Neither an Exception nor anything that Celery knows."""
+
+
+FATAL: dict[str, type[BaseException]] = {
+    "SystemExit": SystemExit,
+    "KeyboardInterrupt": KeyboardInterrupt,
+    "MemoryError": MemoryError,
+    "CancelledError": asyncio.CancelledError,
+    "Alien": Alien,
+}
+
+
+@app.task(name="fatal")
+def fatal(name: str) -> None:
+    note("ran")
+    raise FATAL[name]("on purpose")
+
+
+@app.task(name="exit_hard")
+def exit_hard() -> None:
+    note("ran")
+    os._exit(7)
+
+
+def _kill_the_first_time(task: Task) -> str:
+    redelivered = task.request.delivery_info["redelivered"]
+    note("ran", redelivered=redelivered, retries=task.request.retries)
+    if not redelivered:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+@app.task(name="kill_worker", bind=True)
+def kill_worker(self: Task) -> str:
+    return _kill_the_first_time(self)
+
+
+@app.task(name="kill_worker_early", bind=True, acks_late=False)
+def kill_worker_early(self: Task) -> str:
+    return _kill_the_first_time(self)
+
+
+# --- time limits ------------------------------------------------------------------------------------
+
+
+@app.task(name="spin")
+def spin(seconds: float) -> str:
+    """Busy Python code that cleans up when the soft limit interrupts it."""
+    note("started")
+    end = time.monotonic() + seconds
+    try:
+        while time.monotonic() < end:
+            pass
+    except SoftTimeLimitExceeded:
+        note("interrupted")
+        return "cleaned up"
+    return "whole"
+
+
+@app.task(name="stubborn")
+def stubborn(seconds: float) -> None:
+    note("started")
+    time.sleep(seconds)
+
+
+@app.task(name="stubborn_anyway")
+def stubborn_anyway() -> None:
+    """Takes no notice of the soft limit."""
+    note("started")
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        with suppress(SoftTimeLimitExceeded):
+            time.sleep(30)
+
+
+@app.task(name="limited_softly", soft_time_limit=0.2)
+def limited_softly() -> None:
+    note("started")
+    time.sleep(10)
+
+
+@app.task(name="limited_hard", time_limit=0.3)
+def limited_hard() -> None:
+    note("started")
+    time.sleep(10)
+
+
+# --- hooks ------------------------------------------------------------------------------------------
+
+
+class Watched(Task):
+    """A task class with every hook, and a call of its own."""
+
+    abstract = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        note("__call__")
+        return super().__call__(*args, **kwargs)
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        note("before_start", key=task_id)
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        note("on_success", key=task_id, retval=retval)
+
+    def on_failure(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        note("on_failure", key=task_id, error=type(exc).__name__)
+
+    def on_retry(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        note("on_retry", key=task_id, error=type(exc).__name__)
+
+    def after_return(self, status: str, *args: Any) -> None:
+        note("after_return", key=args[1], status=status)
+
+
+@app.task(name="watched.add", base=Watched)
+def watched_add(a: int, b: int) -> int:
+    return a + b
+
+
+@app.task(name="watched.fail", base=Watched)
+def watched_fail() -> None:
+    raise Flaky("watched")
+
+
+@app.task(name="watched.retry", base=Watched, bind=True)
+def watched_retry(self: Task) -> str:
+    if self.request.retries == 0:
+        raise self.retry(exc=Flaky("once"), countdown=0)
+    return "done"
