@@ -15,8 +15,7 @@ demo: .venv/messaging  ## run the messaging application on this machine, from fi
 	@$(BIN)/python -m messaging.demo
 
 test: .venv/dev  ## run every test; what this machine cannot run is skipped, and named
-	@scripts/debian-packages
-	$(BIN)/pytest
+	@scripts/with-programs $(BIN)/pytest
 
 unit: .venv/dev  ## run the tests that need no server (seconds)
 	$(BIN)/pytest tests/unit -m "not slow"

@@ -75,8 +75,8 @@ def _kind(schema: Schema) -> str:
     if "enum" in schema:
         return " · ".join(schema["enum"])
     kind = {"integer": "number", "array": "list", "object": "map", "boolean": "true or false"}
-    known = schema.get("type", "any")
-    text: str = kind[known] if known in kind else known
+    known: str = schema.get("type", "any")
+    text = kind.get(known, known)
     if "minimum" in schema and "maximum" in schema:
         text += f", {schema['minimum']} to {schema['maximum']}"
     elif "maxLength" in schema:
