@@ -1,0 +1,154 @@
+"""Decides from the history what was lost, what ran twice and why. Pure.
+
+The evidence: which jobs the broker accepted (the producer's notes), what ran (the side file), which faults
+were injected (the journal), and what lies in the dead letters. A job that ran twice is fine when a fault
+took its first run from its worker, and a violation when nothing explains it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tests.chaos.sidefile import Run
+
+#: A finished run is settled within this time, or its worker was out of breath: it may run again when
+#: its worker is killed in between. Celeriac promises a few hundredths of a second on an idle machine.
+SETTLE_S = 1.0
+#: Clocks of the journal and of the side file are one, but a kill is noted just before it happens.
+_SLACK_S = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What was done to whom. Times are monotonic seconds; ``until`` ends a freeze or an outage."""
+
+    kind: Literal["kill", "freeze", "broker"]
+    at: float
+    until: float = 0.0
+    group: int = 0
+    """The worker (its process group), or"""
+    pid: int = 0
+    """the one process."""
+
+    def hits(self, run: Run) -> bool:
+        """Whether it happened to the process of a run."""
+        return self.kind == "broker" or run.group == self.group or run.pid == self.pid
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A run after which its job ran again."""
+
+    run: Run
+    again: Run
+    fault: Fault | None
+    why: str
+    """Empty when no fault explains it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the history shows."""
+
+    jobs: int
+    lost: list[str]
+    dead: set[str]
+    repeats: list[Repeat]
+    strangers: set[str]
+    """Jobs that ran and that the producer knows nothing of."""
+    recovery_s: float
+    """The longest time from a fault to the next start of a job that it interrupted."""
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def duplicated(self) -> int:
+        """Jobs that finished more than once: whose effects a user sees twice."""
+        return len({repeat.run.job for repeat in self.repeats if repeat.run.finished is not None})
+
+    @property
+    def unexplained(self) -> list[Repeat]:
+        """Repeats that no fault explains."""
+        return [repeat for repeat in self.repeats if not repeat.why]
+
+
+def judge(
+    *,
+    accepted: Mapping[str, float],
+    runs: Sequence[Run],
+    faults: Iterable[Fault] = (),
+    dead: Collection[str] = (),
+    uncertain: Collection[str] = (),
+    broker_tail_s: float = 0.0,
+) -> Verdict:
+    """Judge a history whose queue has been drained.
+
+    ``uncertain`` jobs may have been accepted: nobody got an answer. ``broker_tail_s``: how much of the
+    past a broker forgets when it is killed.
+    """
+    by_job: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_job[run.job].append(run)
+    done = {job for job, its in by_job.items() if any(run.finished is not None for run in its)}
+    struck = list(faults)
+    repeats = [
+        _explain(run, again, struck, broker_tail_s)
+        for its in by_job.values()
+        for run, again in _pairs(its)
+    ]
+    return Verdict(
+        jobs=len(accepted),
+        lost=sorted(job for job in accepted if job not in done and job not in dead),
+        dead=set(dead),
+        repeats=repeats,
+        strangers=by_job.keys() - accepted.keys() - set(uncertain),
+        recovery_s=max(map(_recovery_s, repeats), default=0.0),
+        reasons=Counter(repeat.why or "unexplained" for repeat in repeats),
+    )
+
+
+def forgotten(lost: Iterable[str], accepted: Mapping[str, float], kills: Sequence[float]) -> float:
+    """How long before a kill of the broker, at most, the jobs that it lost had been accepted (seconds)."""
+
+    def age(job: str) -> float:
+        return min((kill - accepted[job] for kill in kills if kill >= accepted[job]), default=1e9)
+
+    return max(map(age, lost), default=0.0)
+
+
+def _pairs(runs: Sequence[Run]) -> Iterable[tuple[Run, Run]]:
+    ordered = sorted(runs, key=lambda run: run.started)
+    return zip(ordered, ordered[1:], strict=False)
+
+
+def _explain(run: Run, again: Run, faults: Sequence[Fault], tail_s: float) -> Repeat:
+    for fault in faults:
+        if fault.at < again.started and fault.hits(run):
+            why = _why(run, fault, tail_s)
+            if why:
+                return Repeat(run, again, fault, why)
+    return Repeat(run, again, None, "")
+
+
+def _why(run: Run, fault: Fault, tail_s: float) -> str:
+    end = float("inf") if run.finished is None else run.finished
+    if fault.kind == "kill":
+        if run.finished is None:
+            return "killed while it ran"
+        if -_SLACK_S <= fault.at - end <= SETTLE_S:
+            return "killed before its end was settled"
+    elif fault.kind == "freeze":
+        if fault.until >= run.started - _SLACK_S and fault.at <= end + SETTLE_S:
+            return "frozen past its lease"
+    elif run.started <= fault.until and fault.at - tail_s <= end + SETTLE_S:
+        return "the broker went away with its end"
+    return ""
+
+
+def _recovery_s(repeat: Repeat) -> float:
+    if repeat.fault is None:
+        return 0.0
+    since = repeat.fault.until if repeat.fault.kind == "broker" else repeat.fault.at
+    return max(0.0, repeat.again.started - since)

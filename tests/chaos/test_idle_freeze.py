@@ -1,0 +1,71 @@
+"""A worker is frozen while it waits for work; jobs arrive; it is killed. Who has the jobs?
+
+Stock Celery waits in BRPOP: the broker hands the next message to the frozen worker, and forgets it. Our
+workers wait for a mere hint that there is work, and what they claim stays on record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from signal import SIGSTOP
+
+import pytest
+
+from tests.chaos.arena import POOLS, Arena, Pool, work
+from tests.chaos.processes import Fleet, Worker, eventually
+from tests.chaos.report import Row
+
+JOBS = 20
+
+
+def _trial(arena: Arena, fleet: Fleet, worker: Worker, number: int) -> Worker:
+    """Freeze and kill one worker, and return the next, which has done everything."""
+    probe = work(1, prefix=f"probe{number}-")
+    arena.send(probe)
+    eventually(lambda: arena.finished([probe[0].id]), within_s=20, what="the worker works")
+    time.sleep(arena.random.uniform(0.1, 1.3))  # anywhere in its cycle of waiting
+    worker.signal_all(SIGSTOP)
+    jobs = work(JOBS, prefix=f"t{number}-")
+    arena.send(jobs)
+    time.sleep(arena.random.uniform(0, 0.2))
+    assert not arena.history.read().finished & {job.id for job in jobs}, "it was not frozen"
+    arena.kill(worker)
+    fleet.remove(worker)
+    return fleet.add().wait_ready()
+
+
+def _trials(arena: Arena, pool: Pool, count: int) -> None:
+    fleet = arena.fleet(pool)
+    worker = fleet.workers[0]
+    for number in range(count):
+        worker = _trial(arena, fleet, worker, number)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_worker_frozen_and_killed_while_idle_takes_no_job_along(
+    pool: Pool, celeriac_arena: Callable, scale: Callable, report: Callable
+):
+    arena = celeriac_arena()
+    trials = scale(4, 50)
+    _trials(arena, pool, trials)
+    stats = arena.drained()
+    verdict = arena.verdict()
+    report(Row.of(verdict, fault="freeze, push, kill", system="celeriac", pool=pool, faults=trials))
+    assert not verdict.lost
+    assert not verdict.unexplained
+    assert stats.done == verdict.jobs == trials * (JOBS + 1)
+
+
+@pytest.mark.parametrize("pool", ["solo"])
+def test_stock_celery_loses_jobs_to_it(
+    pool: Pool, stock_arena: Callable, scale: Callable, report: Callable
+):
+    arena = stock_arena()
+    trials = scale(4, 50)
+    _trials(arena, pool, trials)
+    arena.drained()
+    verdict = arena.verdict()
+    report(Row.of(verdict, fault="freeze, push, kill", system="stock", pool=pool, faults=trials))
+    if not verdict.lost:
+        print("stock Celery lost nothing in this run")

@@ -1,0 +1,59 @@
+"""Jobs that take their own process along, among healthy ones: bounded, and paid for by nobody else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from tests.chaos.arena import POOLS, Arena, Celeriac, Job, Pool, work
+from tests.chaos.checker import Fault
+from tests.chaos.report import Row
+
+MAX_DELIVERIES = 3
+WAYS = ("kill", "exit", "segfault")
+
+
+def _mix(arena: Arena, healthy: int) -> list[str]:
+    """Send healthy jobs with one of each poison somewhere among them; return the poison's ids."""
+    jobs = work(healthy, ms=lambda: arena.random.uniform(0, 1))
+    poison = [Job(f"poison-{how}", "chaos.die", (how,)) for how in WAYS]
+    for job in poison:
+        jobs.insert(arena.random.randrange(len(jobs)), job)
+    arena.send(jobs)
+    return [job.id for job in poison]
+
+
+def _note_suicides(arena: Arena, poison: list[str]) -> int:
+    """Enter into the journal what the poison did to its neighbours."""
+    suicides = [run for run in arena.history.read().runs if run.job in poison]
+    arena.journal += [Fault(kind="kill", at=run.started, pid=run.pid) for run in suicides]
+    return len(suicides)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_job_that_kills_its_worker_is_stopped_and_its_neighbours_are_unharmed(
+    pool: Pool, celeriac_arena: Callable, scale: Callable, report: Callable
+):
+    policy = {"deadLetter": {"maxDeliveries": MAX_DELIVERIES}}
+    arena: Celeriac = celeriac_arena(policy=policy, takes_back=True)
+    poison = _mix(arena, scale(1000, 20_000))
+    arena.fleet(pool, size=1, supervised=True)
+    stats = arena.drained(within_s=60)
+    dead = arena.dead()
+    suicides = _note_suicides(arena, poison)
+    verdict = arena.verdict(dead=dead, without=poison)
+    runs = Counter(run.job for run in arena.history.runs if run.job in poison)
+    report(Row.of(verdict, fault="jobs that kill", system="celeriac", pool=pool, faults=suicides, note=f"{dict(runs)} {verdict.reasons}"))
+
+    assert set(dead) == set(poison), "the poison, and nothing else, lies in the dead letters"
+    for job, letter in dead.items():
+        assert letter.reason == "delivery_limit"
+        assert letter.delivery == MAX_DELIVERIES
+        assert letter.attempt == 0, "a death is no attempt"
+        assert [line["reason"] for line in letter.history] == ["worker_lost"] * MAX_DELIVERIES
+        assert 1 <= runs[job] <= MAX_DELIVERIES
+    assert not verdict.lost
+    assert not verdict.unexplained, verdict.unexplained[:5]
+    assert stats.done == verdict.jobs and stats.retried == 0
