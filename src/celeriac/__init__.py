@@ -13,7 +13,8 @@ from celeriac.client import schemes as _schemes
 
 if TYPE_CHECKING:
     from celeriac.broker.message import Receipt
-    from celeriac.client.client import BulkInterrupted, BulkReceipt, Client, Job
+    from celeriac.client.client import BulkInterrupted, BulkReceipt, Client
+    from celeriac.client.job import Job
     from celeriac.client.progress import Progress, report_progress
     from celeriac.client.publisher import MessageRefused
 
@@ -23,7 +24,7 @@ _HOMES = {
     "BulkInterrupted": "celeriac.client.client",
     "BulkReceipt": "celeriac.client.client",
     "Client": "celeriac.client.client",
-    "Job": "celeriac.client.client",
+    "Job": "celeriac.client.job",
     "MessageRefused": "celeriac.client.publisher",
     "Progress": "celeriac.client.progress",
     "Receipt": "celeriac.broker.message",

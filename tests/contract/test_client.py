@@ -181,7 +181,11 @@ def test_progress_is_seen_by_whoever_sent(client: Client, queue: Queue) -> None:
 
 
 def test_a_client_of_ones_own_may_be_given(redis_client: redis.Redis, queue: Queue) -> None:
-    assert Client(redis_client).send(queue.name, "t.x").status == "accepted"
+    redis_client.ping()
+    with Client(redis_client) as client:
+        assert client.send(queue.name, "t.x").status == "accepted"
+    pool: Any = redis_client.connection_pool
+    assert all(connection.is_connected for connection in pool._available_connections)
     assert queue.stats().accepted == 1
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
+from celery.app.task import Context
 from kombu import Connection, Exchange
 from kombu.common import Broadcast
 
@@ -197,6 +198,19 @@ def test_events_arrive(valkey: Any, prefix: str) -> None:
     app.close()
 
     assert got == ["happened"]
+
+
+def test_results_sent_back_over_the_broker_arrive(valkey: Any, prefix: str) -> None:
+    app = Celery(
+        "test", broker=f"{valkey.url}?prefix={prefix}", backend="rpc://", set_as_current=False
+    )
+    result = app.send_task("t.x", queue="q")
+    request = Context(reply_to=app.thread_oid, correlation_id=result.id)
+
+    app.backend.store_result(result.id, 42, "SUCCESS", request=request)
+
+    assert result.get(timeout=5) == 42
+    app.close()
 
 
 def test_a_stock_worker_is_told_which_worker_to_run(

@@ -465,6 +465,21 @@ def test_a_running_attempt_may_take_the_message(app: Celery, queue: Queue) -> No
     assert claim_one(queue).id == "another"
 
 
+def test_a_batch_offers_its_messages_too(app: Celery, queue: Queue) -> None:
+    class TakesAll:
+        def offer(self, queue_name: str, message: NewMessage) -> bool:
+            return True
+
+    token = capture.current.set(TakesAll())
+    try:
+        with app.producer_pool.acquire(block=True) as producer, producer.batch():
+            app.tasks["t.add"].apply_async((1,), producer=producer)
+    finally:
+        capture.current.reset(token)
+
+    assert queue.stats().accepted == 0
+
+
 def test_other_brokers_are_not_touched(valkey: Any) -> None:
     app = make_app(f"redis://:{quote(valkey.password)}@127.0.0.1:{valkey.port}/0")
 

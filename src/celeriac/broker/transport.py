@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -21,18 +20,11 @@ import redis
 from kombu.exceptions import BatchPublishError
 from kombu.transport import redis as kombu_redis
 
-from celeriac.broker.connection import BrokerURL, connection_class, connection_pool, parse
+from celeriac.broker.connection import connection_class, connection_pool
+from celeriac.broker.kombu_url import FROM_TRANSPORT_OPTIONS, adopt
 from celeriac.broker.message import NewMessage, Receipt
 from celeriac.client.envelope import task_message
 from celeriac.client.publisher import MessageRefused, Publisher, priority_of, publisher_for
-
-_FROM_TRANSPORT_OPTIONS = (
-    "socket_timeout",
-    "socket_connect_timeout",
-    "health_check_interval",
-    "max_connections",
-    "client_name",
-)
 
 #: How kombu.common.Broadcast names each consumer's own queue.
 _BROADCAST = "bcast."
@@ -48,60 +40,6 @@ class TaskQueueNotConsumable(RuntimeError):
         )
 
 
-class _Host(str):
-    """A host name for kombu to show, which carries the URL it came from, secrets and all.
-
-    kombu copies connections field by field, and Celery sends these fields to whoever inspects a worker.
-    """
-
-    __slots__ = ("broker",)
-    broker: BrokerURL
-
-    @classmethod
-    def of(cls, broker: BrokerURL) -> _Host:
-        if broker.kind == "server":
-            text = broker.hosts[0][0]
-        else:
-            text = ",".join(f"{host}:{port}" for host, port in broker.hosts)
-        self = cls(text)
-        self.broker = broker
-        return self
-
-
-def _adopt(connection: Any) -> BrokerURL:
-    """Understand a kombu connection's URL, and leave only harmless fields in it."""
-    host = connection.hostname
-    if isinstance(host, _Host):
-        broker = host.broker
-    elif "://" in (host or ""):
-        # kombu splits at ";" into alternates; to us these are the Sentinels of one broker.
-        broker = parse(";".join(connection.alt) if connection.alt else host)
-    else:
-        port, db = connection.port or 6379, (connection.virtual_host or "").strip("/")
-        broker = replace(parse(f"celeriac://{host or 'localhost'}:{port}/{db}"))
-    options = dict(broker.options)
-    options.update(
-        (name, connection.transport_options[name])
-        for name in _FROM_TRANSPORT_OPTIONS
-        if connection.transport_options.get(name) is not None
-    )
-    if isinstance(connection.ssl, dict):
-        options.update(connection.ssl)
-    broker = replace(
-        broker,
-        username=connection.userid or broker.username,
-        password=connection.password or broker.password,
-        tls=broker.tls or bool(connection.ssl),
-        options=options,
-    )
-    connection.hostname = _Host.of(broker)
-    connection.port = broker.hosts[0][1]
-    connection.userid, connection.password = broker.username, broker.password
-    connection.virtual_host = str(broker.db)
-    connection.uri_prefix, connection.alt, connection.cycle = None, [], None
-    return broker
-
-
 class PublishBatch(kombu_redis.PublishBatch):  # type: ignore[misc]
     """kombu's batch, in which the tasks of each queue leave together."""
 
@@ -111,6 +49,8 @@ class PublishBatch(kombu_redis.PublishBatch):  # type: ignore[misc]
 
     def add_task(self, queue: str, message: NewMessage) -> None:
         """Keep a task message until the flush, or until there are enough."""
+        if self.channel.publisher.taken(queue, message):
+            return
         self._tasks.setdefault(queue, []).append(message)
         if sum(map(len, self._tasks.values())) >= self.max_size:
             self.flush()
@@ -141,7 +81,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
     from_transport_options = tuple(
         name
         for name in kombu_redis.Channel.from_transport_options
-        if name not in {"global_keyprefix", "fanout_prefix", *_FROM_TRANSPORT_OPTIONS}
+        if name not in {"global_keyprefix", "fanout_prefix", *FROM_TRANSPORT_OPTIONS}
     )
 
     keyprefix_fanout: str
@@ -321,7 +261,7 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
     supports_batch_publish = True
 
     def __init__(self, client: Any, **options: Any) -> None:
-        self.broker = _adopt(client)
+        self.broker = adopt(client)
         #: Queues that Celery reads itself: mailboxes, replies, broadcasts.
         self.transient: set[str] = set()
         super().__init__(client, **options)

@@ -9,12 +9,8 @@ The messages are Celery's own (protocol 2, JSON): any Celery worker of Celeriac 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from functools import lru_cache
-from os import urandom
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -23,41 +19,14 @@ import redis
 from celeriac.broker.connection import from_environment, parse
 from celeriac.broker.keys import DEFAULT_PREFIX
 from celeriac.broker.message import NewMessage, QueueStats, Receipt
-from celeriac.client import envelope
 from celeriac.client.direct import direct_client
+from celeriac.client.job import DEDUP_SECONDS, Job, Seconds, message_of
 from celeriac.client.progress import Progress, read_progress
-from celeriac.client.publisher import Publisher, priority_of
+from celeriac.client.publisher import Publisher
 
 #: One round trip of `send_many` carries at most this, so that no other client waits long.
 CHUNK_MESSAGES = 400
 CHUNK_BYTES = 800_000
-DEDUP_SECONDS = 3600
-
-Seconds = float | timedelta
-_NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Options:
-    id: str | None = None
-    priority: str | int = "normal"
-    delay: Seconds = 0
-    expires: Seconds | None = None
-    dedup_key: str | None = None
-    dedup_seconds: Seconds = DEDUP_SECONDS
-    timelimit: tuple[float | None, float | None] | None = None
-    max_attempts: int | None = None
-    ignore_result: bool = True
-    headers: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Job(_Options):
-    """One call of a task, for `Client.send_many`; the options are those of `Client.send`."""
-
-    task: str
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +81,7 @@ class Client:
     def __init__(
         self, broker: str | redis.Redis | None = None, *, prefix: str | None = None
     ) -> None:
+        self._owned = not isinstance(broker, redis.Redis)
         if isinstance(broker, redis.Redis):
             self._client = broker
             self.prefix = prefix or DEFAULT_PREFIX
@@ -194,8 +164,9 @@ class Client:
         return self._publisher.peek(queue).stats()
 
     def close(self) -> None:
-        """Close the connections; the client can be used again."""
-        self._client.connection_pool.disconnect()
+        """Close the connections (not those of a client that was given); it can be used again."""
+        if self._owned:
+            self._client.connection_pool.disconnect()
 
     def __enter__(self) -> Self:
         return self
@@ -207,21 +178,6 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def message_of(job: Job) -> NewMessage:
-    """Build the message of a job: protocol 2, as Celery's own producer would. Pure but for a random id."""
-    return NewMessage(
-        id=job.id or _new_id(),
-        task=job.task,
-        body=_body(job.args, job.kwargs),
-        head=_head(job),
-        priority=priority_of(job.priority),
-        delay_ms=_ms(job.delay, "delay") if job.delay else 0,
-        ttl_ms=0 if job.expires is None else max(1, _ms(job.expires, "expires")),
-        dedup_key=job.dedup_key or "",
-        dedup_ttl_ms=max(1, _ms(job.dedup_seconds, "dedup_seconds")) if job.dedup_key else 0,
-    )
 
 
 class _Chunks:
@@ -251,58 +207,3 @@ class _Chunks:
 
 def _weight(message: NewMessage) -> int:
     return len(message.body) + len(message.head)
-
-
-def _rich(value: Any) -> Any:
-    from kombu.utils.json import JSONEncoder
-
-    return JSONEncoder().default(value)
-
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_rich).encode
-_encode_ascii = json.JSONEncoder(separators=(",", ":"), default=_rich).encode
-
-
-def _body(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
-    if isinstance(args, str | bytes) or not isinstance(kwargs, Mapping):
-        raise TypeError("args must be a list or tuple, and kwargs a mapping")
-    body = (tuple(args), dict(kwargs), _NO_EMBED)
-    try:
-        return _encode(body).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair: JSON can carry it, UTF-8 cannot
-        return _encode_ascii(body).encode()
-
-
-def _new_id() -> str:
-    """Make a random UUID (version 4) in half the time of `uuid.uuid4`."""
-    digits = urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
-
-
-def _head(job: Job) -> bytes:
-    if job.headers:
-        plain = json.loads(_plain_head(job.ignore_result, job.max_attempts, job.timelimit) or "{}")
-        return envelope.encode({**plain.get("h", {}), **job.headers, "id": job.id})
-    return _plain_head(job.ignore_result, job.max_attempts, job.timelimit)
-
-
-@lru_cache(maxsize=256)
-def _plain_head(
-    ignore_result: bool,
-    max_attempts: int | None,
-    timelimit: tuple[float | None, float | None] | None,
-) -> bytes:
-    headers: dict[str, Any] = {"ignore_result": ignore_result}
-    if max_attempts is not None:
-        headers["max_attempts"] = max_attempts
-    if timelimit is not None:
-        headers["timelimit"] = list(timelimit)
-    return envelope.encode(headers)
-
-
-def _ms(duration: Seconds, name: str) -> int:
-    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
-    if seconds < 0:
-        raise ValueError(f"{name}: must not be negative, it counts from now")
-    return round(seconds * 1000)

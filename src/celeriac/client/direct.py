@@ -88,6 +88,8 @@ class DirectClient(redis.Redis):
 
 def direct_client(url: BrokerURL, **overrides: Any) -> DirectClient:
     """Make a client of the broker for publishing."""
+    # Every thread holds one, and redis-py's default would be too few for a server with many threads.
+    overrides.setdefault("max_connections", url.options.get("max_connections", 100_000))
     client = DirectClient(connection_pool=connection_pool(url, **overrides))
     client.auto_close_connection_pool = True
     return client

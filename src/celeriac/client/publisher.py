@@ -58,10 +58,14 @@ class Publisher:
 
     def publish(self, queue: str, message: NewMessage) -> Receipt:
         """Publish one message, unless the running attempt takes it (`celeriac.broker.capture`)."""
-        taker = capture.current.get()
-        if taker is not None and taker.offer(queue, message):
+        if self.taken(queue, message):
             return Receipt(message.id, "accepted")
         return self.queue(queue).publish((message,))[0]
+
+    def taken(self, queue: str, message: NewMessage) -> bool:
+        """Offer a message to the attempt that runs here; when it takes it, it must not be published."""
+        taker = capture.current.get()
+        return taker is not None and taker.offer(queue, message)
 
     def publish_many(self, queue: str, messages: Sequence[NewMessage]) -> list[Receipt]:
         """Publish many messages, with a receipt for each."""

@@ -12,8 +12,9 @@ import pytest
 
 from celeriac.broker.connection import BrokerURLError
 from celeriac.broker.message import Receipt
-from celeriac.client.client import BulkReceipt, Client, Job, message_of
+from celeriac.client.client import BulkReceipt, Client
 from celeriac.client.envelope import decode
+from celeriac.client.job import Job, message_of
 from celeriac.client.publisher import priority_of
 
 
