@@ -1,0 +1,171 @@
+"""The workers of a queue as a Deployment, without a number of replicas: that is somebody else's field."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from celeriac.spec.pod import EnvFrom, EnvVar
+from celeriac.spec.queue import MessageQueue
+from celeriac_operator.resources import Object, config_map, names
+from celeriac_operator.resources.rendering import digest
+
+CONTAINER = "worker"
+#: Beyond the drain: time to hand back what still runs, and to end.
+GRACE_SECONDS = 10
+
+
+def deployment(queue: MessageQueue, *, image: str, broker: Object, broker_digest: str) -> Object:
+    """Build the Deployment. ``broker`` is the secretKeyRef of the URL, ``broker_digest`` its value's."""
+    template = pod_template(queue, image=image, broker=broker, broker_digest=broker_digest)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": names.metadata(queue),
+        "spec": {
+            "selector": {"matchLabels": names.selector(queue)},
+            # A new worker is there before an old one goes, and an empty queue rolls nothing.
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0},
+            },
+            "revisionHistoryLimit": 3,
+            "progressDeadlineSeconds": 600,
+            "template": template,
+        },
+    }
+
+
+def seed(queue: MessageQueue, *, image: str) -> Object:
+    """Build the least Deployment: created first, with no replicas, by the manager of replicas.
+
+    Server-side apply without `replicas` would start one worker, which an empty queue does not want.
+    """
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": names.metadata(queue),
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": names.selector(queue)},
+            "template": {
+                "metadata": {"labels": names.labels(queue)},
+                "spec": {"containers": [{"name": CONTAINER, "image": image}]},
+            },
+        },
+    }
+
+
+def pod_template(queue: MessageQueue, *, image: str, broker: Object, broker_digest: str) -> Object:
+    """Build the pod template, with what the queue lays over it."""
+    over = copy.deepcopy(queue.spec.worker.pod_template)
+    own = _pod_spec(queue, image=image, broker=broker)
+    annotations = {
+        **over.metadata.annotations,
+        # What a process reads when it starts: a change must start new ones.
+        "celeriac.dev/options": digest(config_map.options(queue)),
+        "celeriac.dev/broker": broker_digest,
+    }
+    template: Object = {
+        "metadata": {
+            "labels": {**over.metadata.labels, **names.labels(queue)},
+            "annotations": annotations,
+        },
+        "spec": lay_over(own, over.spec),
+    }
+    template["metadata"]["labels"][names.TEMPLATE] = digest(template)
+    return template
+
+
+def lay_over(own: Any, over: Any) -> Any:
+    """Merge as Kubernetes does: maps by key, lists of named things by name, the rest is replaced."""
+    if isinstance(own, dict) and isinstance(over, dict):
+        return {**own, **{key: lay_over(own.get(key), value) for key, value in over.items()}}
+    if _named(own) and _named(over):
+        by_name = {item["name"]: item for item in own}
+        for item in over:
+            by_name[item["name"]] = lay_over(by_name.get(item["name"]), item)
+        return list(by_name.values())
+    return over
+
+
+def _named(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(it, dict) and "name" in it for it in value)
+
+
+def _pod_spec(queue: MessageQueue, *, image: str, broker: Object) -> Object:
+    worker = queue.spec.worker
+    return {
+        "terminationGracePeriodSeconds": worker.drain_seconds + GRACE_SECONDS,
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": names.selector(queue)},
+            }
+        ],
+        "containers": [_container(queue, image=image, broker=broker)],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+
+
+def _container(queue: MessageQueue, *, image: str, broker: Object) -> Object:
+    worker = queue.spec.worker
+    resources = {
+        "requests": {"cpu": "50m", "memory": "128Mi", **worker.resources.requests},
+        "limits": {"memory": "512Mi", **worker.resources.limits},
+    }
+    return {
+        "name": CONTAINER,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["celeriac", "worker"],
+        "env": [
+            *[_env(it) for it in worker.env],
+            {"name": "CELERIAC_BROKER_URL", "valueFrom": {"secretKeyRef": broker}},
+            {"name": "CELERIAC_WORKER_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            # Python would otherwise write its caches into a file system that it cannot write to.
+            {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},
+        ],
+        "envFrom": [
+            *[_env_from(it) for it in worker.env_from],
+            {"configMapRef": {"name": queue.name + config_map.SUFFIX}},
+        ],
+        "ports": [{"name": "http", "containerPort": config_map.HTTP_PORT, "protocol": "TCP"}],
+        # A broker outage makes workers unready and never dead: a restart would not help.
+        "startupProbe": _probe("/livez", period=1, failures=120),
+        "livenessProbe": _probe("/livez", period=10, failures=3),
+        "readinessProbe": _probe("/readyz", period=2, failures=2),
+        "resources": resources,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108  # the only writable folder
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _probe(path: str, *, period: int, failures: int) -> Object:
+    return {
+        "httpGet": {"path": path, "port": "http", "scheme": "HTTP"},
+        "periodSeconds": period,
+        "timeoutSeconds": 2,
+        "failureThreshold": failures,
+    }
+
+
+def _env(variable: EnvVar) -> Object:
+    return variable.model_dump(by_alias=True, exclude_none=True)
+
+
+def _env_from(source: EnvFrom) -> Object:
+    return source.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
