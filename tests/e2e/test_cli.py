@@ -347,7 +347,7 @@ def test_doctor_fails_when_messages_are_unaccounted_for(
     result = run("doctor")
     assert result.returncode == 1
     assert "fail  queue mail" in result.stdout
-    assert "1 messages missing" in result.stdout
+    assert "1 message missing" in result.stdout
     assert json.loads(run("doctor", "-o", "json").stdout)[-1]["level"] in ("fail", "warn")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from celeriac.cli.durations import ago
-from celeriac.cli.view import SILENT_MS, live_workers
+from celeriac.cli.view import SILENT_MS, count, live_workers
 
 if TYPE_CHECKING:
     from celeriac.broker.message import QueueStats
@@ -130,7 +130,7 @@ def check_queues(stats: Sequence[QueueStats]) -> Iterator[Finding]:
                 "ok",
                 f"queue {one.name}",
                 f"{one.accepted} accepted, all accounted for; "
-                f"{one.unfinished} unfinished, {len(live_workers(one))} workers",
+                f"{one.unfinished} unfinished, {count(len(live_workers(one)), 'worker')}",
             )
 
 
@@ -141,21 +141,21 @@ def _queue_problems(one: QueueStats) -> Iterator[Finding]:
         yield Finding(
             "fail",
             check,
-            f"{abs(one.imbalance)} messages {word}: accepted is not what can be accounted for",
+            f"{count(abs(one.imbalance), 'message')} {word}: accepted is not what can be accounted for",
             "Was the server evicting, restored from a snapshot, or written to by hand?",
         )
     if not one.declared:
         yield Finding(
             "warn",
             check,
-            f"{one.accepted} messages, but nobody has declared it",
+            f"{count(one.accepted, 'message')}, but nobody has declared it",
             "Declare it, or purge it.",
         )
     elif (one.ready or one.due) and not one.paused and not live_workers(one):
         yield Finding(
             "warn",
             check,
-            f"{one.ready + one.due} messages to do for {ago(one.oldest_ready_ms / 1000)}, "
+            f"{count(one.ready + one.due, 'message')} to do for {ago(one.oldest_ready_ms / 1000)}, "
             "and no worker",
             f"Start workers; `celeriac explain {one.name}` shows why there are none.",
         )
@@ -165,11 +165,15 @@ def _queue_problems(one: QueueStats) -> Iterator[Finding]:
         yield Finding(
             "fail",
             check,
-            f"{sum(w.leased for w in silent)} messages are held by {len(silent)} workers silent "
+            f"{count(sum(w.leased for w in silent), 'message')} held by "
+            f"{count(len(silent), 'worker')}, silent "
             f"for {ago(longest / 1000)}",
             "Nobody takes expired leases back: is a worker, `celeriac up` or the operator running?",
         )
     if one.dead:
         yield Finding(
-            "warn", check, f"{one.dead} dead letters", f"Look at them: celeriac dlq ls {one.name}"
+            "warn",
+            check,
+            count(one.dead, "dead letter"),
+            f"Look at them: celeriac dlq ls {one.name}",
         )

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from celeriac.cli import output, view
@@ -45,7 +46,8 @@ class LineDisplay:
         self._at = time.monotonic()
 
     def line(self, text: str) -> None:
-        with self._lock:
+        # Nobody reads any more: the workers go on all the same.
+        with self._lock, suppress(BrokenPipeError):
             sys.stdout.write(f"{text}\n")
             sys.stdout.flush()
 
@@ -69,8 +71,8 @@ def summary(record: dict[str, Any]) -> str:
         f"{record[key]} {key}" for key in ("ready", "leased", "delayed", "done", "dead")
     )
     desired = record["desiredReplicas"]
-    wanted = "" if desired in (None, record["replicas"]) else f" of {desired}"
-    return f"{record['name']}: {counts}; {record['replicas']}{wanted} workers"
+    wanted = "" if desired in (None, record["replicas"]) else f" ({desired} wanted)"
+    return f"{record['name']}: {counts}; {view.count(record['replicas'], 'worker')}{wanted}"
 
 
 class TableDisplay:

@@ -11,6 +11,7 @@ from celeriac.cli import output
 from celeriac.cli.broker import Broker, broker_option, connected
 from celeriac.cli.errors import BadInput, unknown_name
 from celeriac.cli.get import statuses
+from celeriac.cli.view import count
 
 if TYPE_CHECKING:
     from celeriac.spec.queue import MessageQueue
@@ -115,7 +116,7 @@ def lines(queue: str, source: str, status: Mapping[str, Any]) -> Iterator[str]:
     from celeriac.spec.status import ScalingStatus
 
     running, desired = status["replicas"], status["desiredReplicas"]
-    yield f"{queue}: {running} {'worker' if running == 1 else 'workers'}, {desired} desired"
+    yield f"{queue}: {count(running, 'worker')}, {desired} desired"
     yield ""
     for line in in_words(decision_of(ScalingStatus.model_validate(status["scaling"]))):
         yield f"  {line}"

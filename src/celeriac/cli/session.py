@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -65,6 +67,7 @@ class Session:
         self._server: EmbeddedServer | None = None
         self._statuses: Mapping[str, MessageQueueStatus] = {}
         self._signals = 0
+        self._heard: queue.SimpleQueue[int] = queue.SimpleQueue()  # safe in a signal handler
 
     def run(self) -> None:
         """Run until a signal, then drain. Raise Problem when something cannot be started."""
@@ -94,7 +97,7 @@ class Session:
                 {"url": url, "pid": os.getpid(), "metricsPort": server.port},
             )
             stack.callback(self._folder.remove, "broker.json", "status.json")
-            self._banner(server.url, [queue.queue_name for queue in source.read().queues])
+            self._banner(server.url, [one.queue_name for one in source.read().queues])
             stack.callback(self._display.close)
             with self._signals_taken():
                 self._loop.run()
@@ -113,6 +116,7 @@ class Session:
                 hint="Stop it first, or work in another folder.",
             )
         stack.callback(os.close, lock)
+        self._folder.remove("broker.json", "status.json")  # a killed run could not
 
     def _start_broker(self, stack: ExitStack) -> str:
         settings = self._settings
@@ -168,8 +172,8 @@ class Session:
     def _banner(self, metrics_url: str, queues: list[str]) -> None:
         settings = self._settings
         say = self._display.line
-        count = f"{len(queues)} {'queue' if len(queues) == 1 else 'queues'}"
-        say(f"celeriac {__version__} is up: {count} of {', '.join(settings.files)}")
+        number = view.count(len(queues), "queue")
+        say(f"celeriac {__version__} is up: {number} of {', '.join(settings.files)}")
         where = f", data in {_short(self._server.data_dir)}" if self._server else ""
         say(f"  broker   {self._shown_url}{where}")
         say(f"  metrics  {metrics_url}")
@@ -211,24 +215,35 @@ class Session:
     @contextmanager
     def _signals_taken(self) -> Iterator[None]:
         taken = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        speaker = threading.Thread(target=self._speak, name="signals", daemon=True)
+        speaker.start()
         before = {number: signal.signal(number, self._on_signal) for number in taken}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            self._heard.put(0)
+            speaker.join()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        # Nothing here may take a lock that the interrupted main thread could hold: no display.
         self._signals += 1
+        # The display has a lock, which the interrupted main thread may hold: another one speaks.
+        self._heard.put(self._signals)
         if self._signals == 1:
-            _tell("\nDraining the workers; once more to have them stop at once.\n")
             self._loop.stop()
         elif self._signals == 2:
-            _tell("\nStopping at once: running messages are handed back.\n")
             self._loop.hurry()
         else:
             self._backend.kill()
+
+    def _speak(self) -> None:
+        while (signals := self._heard.get()) > 0:
+            self._display.close()
+            if signals == 1:
+                self._display.line("Draining the workers; once more to have them stop at once.")
+            elif signals == 2:
+                self._display.line("Stopping at once: what runs is handed back.")
 
     def _farewell(self) -> None:
         left = 0
@@ -237,12 +252,9 @@ class Session:
         except redis.RedisError:
             logger.warning("the broker does not answer any more")
         self._display.line(
-            "Stopped." + (f" {left} messages wait for the next start." if left else "")
+            "Stopped."
+            + (f" {view.count(left, 'message')} left for the next start." if left else "")
         )
-
-
-def _tell(text: str) -> None:
-    os.write(1, text.encode())
 
 
 def scaling_of(status: MessageQueueStatus) -> metrics.Scaling:

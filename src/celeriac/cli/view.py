@@ -56,9 +56,9 @@ def _alarm(cell: Cell) -> str:
 
 
 def _state(cell: Cell) -> str:
-    return {"Ready": "green", "Paused": "yellow"}.get(
-        str(cell), "dim" if cell is None else "yellow"
-    )
+    if cell is None:
+        return "dim"
+    return {"Running": "green", "Idle": "green", "WorkersFailing": "red"}.get(str(cell), "yellow")
 
 
 NARROW = (
@@ -107,11 +107,16 @@ def queue_row(record: Mapping[str, Any], *, wide: bool = False) -> list[Cell]:
 
 
 def state(record: Mapping[str, Any]) -> str | None:
-    """One word for a queue: Paused, Ready, or the reason of what is wrong; None when unknown."""
+    """One word for a queue: Paused, or the reason of Stalled or Ready; None when unknown."""
     if record["paused"]:
         return "Paused"
     conditions = {condition["type"]: condition for condition in record["conditions"]}
-    ready = conditions.get("Ready")
-    if ready is None:
-        return None
-    return "Ready" if ready["status"] == "True" else str(ready["reason"])
+    stalled, ready = conditions.get("Stalled"), conditions.get("Ready")
+    if stalled is not None and stalled["status"] == "True":
+        return str(stalled["reason"])
+    return None if ready is None else str(ready["reason"])
+
+
+def count(number: int, thing: str) -> str:
+    """Write a number of things: ``1 worker``, ``2 workers``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 
 from celeriac.broker.message import Histogram, QueueStats
 from celeriac.broker.queue import queues, stats_of
+from celeriac.control.observe import heard
 
 CACHE_SECONDS = 1.0
 
@@ -113,7 +114,7 @@ def gauge_families(stats: Sequence[QueueStats]) -> Iterable[Metric]:
         "mq_queue_due_jobs", "Delayed messages that are due, and that no worker asked for."
     )
     paused = _gauge("mq_queue_paused", "1 while the queue hands out no messages.")
-    workers = _gauge("mq_queue_workers", "Consumers that the broker knows, children included.")
+    workers = _gauge("mq_queue_workers", "Workers that the broker has heard of.")
     imbalance = _gauge(
         "mq_ledger_imbalance", "Accepted messages minus those accounted for: always 0."
     )
@@ -126,7 +127,7 @@ def gauge_families(stats: Sequence[QueueStats]) -> Iterable[Metric]:
         age.add_metric([one.name], one.oldest_ready_ms / 1000)
         due.add_metric([one.name], one.due)
         paused.add_metric([one.name], float(one.paused))
-        workers.add_metric([one.name], len(one.workers))
+        workers.add_metric([one.name], len(heard(one)))
         imbalance.add_metric([one.name], one.imbalance)
     return jobs, age, due, paused, workers, imbalance
 

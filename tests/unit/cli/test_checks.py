@@ -81,7 +81,7 @@ def test_a_queue_on_which_all_is_well(make_stats: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "level", "text"),
     [
-        ({"accepted": 101}, "fail", "1 messages missing"),
+        ({"accepted": 101}, "fail", "1 message missing"),
         ({"accepted": 95}, "fail", "5 messages too many"),
         ({"declared": False}, "warn", "nobody has declared it"),
         ({"workers": []}, "warn", "no worker"),
@@ -101,7 +101,7 @@ def test_leases_of_silent_workers_are_orphans(make_stats: Any, make_worker: Any)
     lost = make_worker("a", silent_ms=60_000, leased=3)
     left = make_worker("b", silent_ms=60_000)
     found = levels(make_stats(workers=[lost, left, make_worker("c", leased=1)]))
-    assert ("fail", "3 messages are held by 1 workers silent for 1m") in found
+    assert ("fail", "3 messages held by 1 worker, silent for 1m") in found
 
 
 def test_no_queues_at_all() -> None:

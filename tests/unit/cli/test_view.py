@@ -52,7 +52,15 @@ def test_nothing_ready_has_no_age(make_stats: Any) -> None:
     [
         (True, [{"type": "Ready", "status": "True", "reason": "Running"}], "Paused"),
         (False, [], None),
-        (False, [{"type": "Ready", "status": "True", "reason": "Idle"}], "Ready"),
+        (False, [{"type": "Ready", "status": "True", "reason": "Idle"}], "Idle"),
+        (
+            False,
+            [
+                {"type": "Ready", "status": "True", "reason": "Running"},
+                {"type": "Stalled", "status": "True", "reason": "InvalidSpec"},
+            ],
+            "InvalidSpec",
+        ),
         (
             False,
             [{"type": "Ready", "status": "False", "reason": "WorkersFailing"}],
