@@ -62,6 +62,7 @@ class Consumer:
         self._version = -1
         self._failures = 0
         self._alone = False
+        self._sole_owner = False
 
     # --- what is held ---------------------------------------------------------------------------
 
@@ -115,7 +116,7 @@ class Consumer:
         room = self.prefetch.capacity - self.held
         if self._alone and self.held:
             return False
-        if room <= 0:
+        if room <= 0 or not (self._sole_owner or self._take_back_name()):
             return False
         claim = self.ask(lambda: self.queue.claim(self.name, count=room, held=self.held))
         if claim is None:
@@ -181,13 +182,18 @@ class Consumer:
     def give_back(self) -> int:
         """Hand messages that have not started back to the queue, free of charge."""
         leases: list[Lease] = []
+        stops = 0
         while True:
             try:
                 message = self.waiting.get_nowait()
             except Empty:
                 break
-            if message is not None:
+            if message is None:
+                stops += 1
+            else:
                 leases.append(message.lease)
+        for _ in range(stops):
+            self.waiting.put(None)  # still meant for a thread that is busy
         if leases:
             self.ask(lambda: self.queue.release(self.name, leases))
         return len(leases)
@@ -212,6 +218,14 @@ class Consumer:
         since = self.connected_since
         if since is not None and time.monotonic() - since > self.queue.lease_ms / 1000:
             self.ask(self.queue.reclaim)
+
+    def _take_back_name(self) -> bool:
+        """Make ready again what a dead worker of the same name held, or it would be renewed for ever."""
+        back = self.ask(lambda: self.queue.abandon(self.name))
+        if back:
+            logger.warning("%s: %d messages of a predecessor are ready again", self.name, back)
+        self._sole_owner = back is not None
+        return self._sole_owner
 
     def read_record(self) -> None:
         """Read the queue's policy, where it may have changed."""
