@@ -86,6 +86,12 @@ def nothing() -> None:
     pass
 
 
+@app.task(name="leave_mark", bind=True)
+def leave_mark(self: Task, key: str, number: int) -> None:
+    """Short, and says how often it was delivered."""
+    note("marked", key=key, number=number, delivery=self.request.delivery_info["delivery"])
+
+
 @app.task(name="mixture")
 def mixture(number: int, key: str) -> int:
     """One in ten fails once, one in a hundred always."""
@@ -119,6 +125,20 @@ def fail(text: str = "on purpose") -> None:
 def fail_hopelessly() -> None:
     note("ran")
     raise Hopeless("no use")
+
+
+@app.task(name="keep_secret")
+def keep_secret(secret: str, *, how: str) -> None:
+    """Ends badly without telling its argument."""
+    if how == "fail":
+        raise Flaky("nothing to see here")
+    if how == "retry":
+        raise keep_secret.retry(args=(secret,), kwargs={"how": "fail"}, countdown=0)
+    if how == "reject":
+        raise Reject("not here", requeue=False)
+    if how == "exit":
+        os._exit(1)
+    time.sleep(10)
 
 
 @app.task(name="fail_slowly")
