@@ -185,7 +185,7 @@ def test_a_client_of_ones_own_may_be_given(redis_client: redis.Redis, queue: Que
     with Client(redis_client) as client:
         assert client.send(queue.name, "t.x").status == "accepted"
     pool: Any = redis_client.connection_pool
-    assert all(connection.is_connected for connection in pool._available_connections)
+    assert all(connection._sock for connection in pool._available_connections)
     assert queue.stats().accepted == 1
 
 
