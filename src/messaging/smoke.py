@@ -1,0 +1,38 @@
+"""Sends one real job and waits until it is done: `python -m messaging.smoke`, as `helm test` does."""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+
+from celeriac.client import Client
+from messaging.payloads import Indexing
+from messaging.routing import ROUTES
+from messaging.service import MessageQueueService
+
+TIMEOUT_S = 180.0
+_POLL_S = 0.2
+
+
+def main() -> int:
+    """Send an indexing job; 0 when it is done, 1 when it is not in time."""
+    client = Client()
+    queue = ROUTES[Indexing].queue
+    before = client.stats(queue).done
+    receipt = MessageQueueService(client).index(
+        Indexing(tenant="smoke", message_id=f"smoke-{uuid.uuid4().hex[:12]}", text="a test message")
+    )
+    print(f"{receipt.status}: {receipt.id}", flush=True)
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        if client.stats(queue).done > before:
+            print("done", flush=True)
+            return 0
+        time.sleep(_POLL_S)
+    print(f"not done within {TIMEOUT_S:.0f} s: {client.stats(queue)}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
