@@ -12,7 +12,7 @@ commands can lose or double a message, or miscount one. A queue knows bytes: nei
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import redis
@@ -220,6 +220,20 @@ class Queue:
         for lease in leases:
             args += (lease[0], lease[1:])
         return int(self._run("release", *args)) if len(args) > 3 else 0
+
+    def take_back_unheard(self, consumer: str, heard: Mapping[str, str]) -> int:
+        """Make ready again, free of charge, what a claim handed out in an answer that got lost.
+
+        ``heard`` names, by stream letter, the newest entry that arrived; none arrived of a stream that is
+        missing. Only the consumer's claiming thread may ask, when no claim is on its way.
+        """
+        args: list[Argument] = [consumer, _PAGE]
+        for letter in (*_LETTER.values(), "i"):
+            args += (letter, heard.get(letter, "0-0"))
+        total = 0
+        while back := int(self._run("unheard", *args)):
+            total += back
+        return total
 
     def abandon(
         self, consumer: str, *, running: Sequence[Lease] | None = None, reason: str = "worker_lost"

@@ -63,6 +63,9 @@ class Consumer:
         self._failures = 0
         self._alone = False
         self._sole_owner = False
+        #: The newest entry that arrived from each stream, and whether an answer may have got lost since.
+        self._heard: dict[str, str] = {}
+        self._unsure = False
 
     # --- what is held ---------------------------------------------------------------------------
 
@@ -118,7 +121,10 @@ class Consumer:
             return False
         if room <= 0 or not (self._sole_owner or self._take_back_name()):
             return False
+        if self._unsure and not self._take_back_unheard():
+            return False
         claim = self.ask(lambda: self.queue.claim(self.name, count=room, held=self.held))
+        self._unsure = claim is None
         if claim is None:
             return False
         self.last_claim = time.monotonic()
@@ -133,6 +139,7 @@ class Consumer:
         if self.waiting.empty():
             self.leases_seen = time.monotonic()
         for message in claim.messages:
+            self._heard[message.lease[0]] = message.lease[1:]
             self.waiting.put(message)
         if claim.messages or claim.again:
             return True
@@ -174,6 +181,8 @@ class Consumer:
         waiting = [message.lease for message in self._peek()]
         if also is not None:
             waiting.append(also.lease)
+        if not leases and not waiting:
+            return  # naming none would renew what a lost answer handed out, and nobody would ever run it
         lost = self.ask(lambda: self.queue.renew(self.name, leases + waiting))
         if lost is not None:
             self.leases_seen = time.monotonic()
@@ -226,6 +235,13 @@ class Consumer:
             logger.warning("%s: %d messages of a predecessor are ready again", self.name, back)
         self._sole_owner = back is not None
         return self._sole_owner
+
+    def _take_back_unheard(self) -> bool:
+        """Make ready again what a claim handed out in an answer that was lost with the connection."""
+        back = self.ask(lambda: self.queue.take_back_unheard(self.name, self._heard))
+        if back:
+            logger.info("%s: %d messages of a lost answer are ready again", self.name, back)
+        return back is not None
 
     def read_record(self) -> None:
         """Read the queue's policy, where it may have changed."""
