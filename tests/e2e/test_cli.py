@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pty
+import resource
 import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,11 @@ def kill_messages(queue: Queue, count: int, *, error: str = "SMTPException") -> 
 
 
 def test_help_is_instant_and_every_command_shows_an_example(run: Run) -> None:
-    best = min(timed(lambda: run("--help", broker="")) for _ in range(3))
-    assert best < 0.15
+    # Time of the processor, for the tests may share it with others.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run("--help", broker="")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.15
     listed = run("--help").stdout
     for command in COMMANDS:
         assert f"\n  {command} " in listed
@@ -95,12 +98,6 @@ def test_help_is_instant_and_every_command_shows_an_example(run: Run) -> None:
         assert shown.returncode == 0
         assert f"  celeriac {' '.join(words)}" in shown.stdout, words
         assert "Example" in shown.stdout
-
-
-def timed(action: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
 
 
 def test_send_and_get(run: Run, queue: Queue) -> None:

@@ -83,6 +83,10 @@ class Up:
             return {}
         return value
 
+    def is_ready(self) -> bool:
+        mine = self.state().get("pid") == self.process.pid  # a killed one leaves its files
+        return mine and "idle" in self.state("status.json").get("queues", {})
+
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return command(self.folder, *words)
 
@@ -126,11 +130,7 @@ def running(folder: Path, *words: str, **extra: str) -> Iterator[Up]:
         )
     up = Up(process, folder)
     try:
-        eventually(
-            lambda: (
-                process.poll() is not None or "idle" in up.state("status.json").get("queues", {})
-            )
-        )
+        eventually(lambda: process.poll() is not None or up.is_ready())
         assert process.poll() is None, up.log
         yield up
     finally:

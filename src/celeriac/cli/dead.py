@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from celeriac.cli import output
 from celeriac.cli.durations import ago
 from celeriac.cli.output import Cell, Column
 
@@ -78,6 +82,17 @@ def row(letter: DeadMessage, now_ms: int, *, wide: bool = False) -> list[Cell]:
     died = ago((now_ms - letter.dead_ms) / 1000) + " ago"
     message = letter.message if wide or len(letter.message) <= 60 else letter.message[:59] + "…"
     return [*cells, died, message or None]
+
+
+def print_letters(letters: Sequence[DeadMessage], now_ms: int, *, wide: bool = False) -> None:
+    """Print a table, or where the terminal is too narrow for one, two lines for each letter."""
+    titles, rows = columns(wide=wide), [row(one, now_ms, wide=wide) for one in letters]
+    if wide or not output.on_terminal() or output.fits(titles, rows):
+        output.print_table(titles, rows)
+        return
+    for name, task, reason, error, died, message in rows:
+        click.secho(f"{name}  {reason}, {died}", bold=not output.no_colour())
+        click.echo("  " + ": ".join(str(cell) for cell in (task, error, message) if cell))
 
 
 def json_of(letter: DeadMessage, *, history: bool = False, payload: bool = False) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import click
 
 from celeriac.cli import output
 from celeriac.cli.broker import broker_option, connected
-from celeriac.cli.dead import Filter, columns, json_of, row, show_text
+from celeriac.cli.dead import Filter, json_of, print_letters, show_text
 from celeriac.cli.durations import Duration
 from celeriac.cli.errors import BadInput
 
@@ -93,8 +93,7 @@ def list_dead(
             + (" that match." if reason or error or task or since else ".")
         )
     else:
-        wide = form == "wide"
-        output.print_table(columns(wide=wide), [row(one, now_ms, wide=wide) for one in found])
+        print_letters(found, now_ms, wide=form == "wide")
     if more:
         output.note(f"There are more: --before {found[-1].entry}, or a higher --limit.")
 
@@ -211,7 +210,7 @@ def move(
         letters = by_id(target, missing) if ids else pages(target, picked)
         chosen = itertools.islice(letters, limit)
         if dry_run:
-            preview(chosen, how, queue)
+            preview(target, chosen, how)
         else:
             if not ids or how.verb == "purge":
                 many = f"{len(ids)}" if ids else f"up to {limit}" if limit else "all matching"
@@ -224,15 +223,14 @@ def move(
         )
 
 
-def preview(chosen: Iterator[DeadMessage], how: Move, queue: str) -> None:
+def preview(queue: Queue, chosen: Iterator[DeadMessage], how: Move) -> None:
     """Say how many would be moved, and show the first of them."""
     sample = list(itertools.islice(chosen, SAMPLE))
     count = len(sample) + sum(1 for _ in chosen)
     if sample:
-        now_ms = max(letter.dead_ms for letter in sample)
-        output.print_table(columns(), [row(letter, now_ms) for letter in sample])
+        print_letters(sample, server_ms(queue.client))
     shown = f", {len(sample)} shown" if count > len(sample) else ""
-    click.echo(f"{count} of {queue} would be {how.done}{shown}")
+    click.echo(f"{count} of {queue.name} would be {how.done}{shown}")
 
 
 def carry_out(queue: Queue, chosen: Iterator[DeadMessage], how: Move, *, quiet: bool) -> None:

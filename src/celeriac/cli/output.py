@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -45,14 +46,20 @@ def text(cell: Cell) -> str:
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
-    """Print a table the way the receiver can read it."""
-    if on_terminal():
+    """Print a table the way the receiver can read it: plain also where it is too wide to be drawn."""
+    if on_terminal() and fits(columns, rows):
         from rich.console import Console
 
         Console().print(rich_table(columns, rows))
     else:
         for line in plain_table(columns, rows):
             click.echo(line)
+
+
+def fits(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> bool:
+    """Tell whether a drawn table is no wider than the terminal."""
+    drawn = max(len(line) for line in plain_table(columns, rows)) + len(columns) + 1
+    return drawn <= shutil.get_terminal_size().columns
 
 
 def plain_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> list[str]:
@@ -78,7 +85,8 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Tab
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.title, justify="right" if column.right else "left")
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(column.title, justify=justify, no_wrap=True)
     for row in rows:
         table.add_row(
             *(
