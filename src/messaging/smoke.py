@@ -6,7 +6,7 @@ import sys
 import time
 import uuid
 
-from celeriac.client import Client
+from celeriac import Client
 from messaging.payloads import Indexing
 from messaging.routing import ROUTES
 from messaging.service import MessageQueueService
@@ -23,15 +23,20 @@ def main() -> int:
     receipt = MessageQueueService(client).index(
         Indexing(tenant="smoke", message_id=f"smoke-{uuid.uuid4().hex[:12]}", text="a test message")
     )
-    print(f"{receipt.status}: {receipt.id}", flush=True)
+    _say(f"{receipt.status}: {receipt.id}")
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         if client.stats(queue).done > before:
-            print("done", flush=True)
+            _say("done")
             return 0
         time.sleep(_POLL_S)
-    print(f"not done within {TIMEOUT_S:.0f} s: {client.stats(queue)}", file=sys.stderr)
+    _say(f"not done within {TIMEOUT_S:.0f} s: {client.stats(queue)}")
     return 1
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -8,24 +8,38 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from messaging.demo.folder import DemoFolder, NotOurFolder
-from messaging.demo.platform import PlatformFailed
-from messaging.demo.run import Demo, DemoFailed
-from messaging.demo.view import View
+if TYPE_CHECKING:
+    from messaging.demo.folder import DemoFolder
+    from messaging.demo.run import Demo
+    from messaging.demo.view import View
+
+STOPPED = "Stopped. Start it again and it carries on with what is left."
 
 
 def main() -> int:
     """Run the demo; the exit code is 0 only if everything came true, 130 when interrupted."""
     arguments = _arguments()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:  # the imports too: they take a moment, in which somebody may change their mind
+        return _start(arguments)
+    except KeyboardInterrupt:
+        print(STOPPED)
+        return 130
+
+
+def _start(arguments: argparse.Namespace) -> int:
+    from messaging.demo.folder import DemoFolder, NotOurFolder
+    from messaging.demo.platform import PlatformFailed
+    from messaging.demo.run import DemoFailed
+    from messaging.demo.view import View
+
     view = View()
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
         folder = DemoFolder(arguments.data, fresh=arguments.fresh)
         return _run(folder, view, keep=arguments.keep)
-    except KeyboardInterrupt:
-        view.step("Stopped. Start it again and it carries on with what is left.")
-        return 130
     except (DemoFailed, PlatformFailed) as failure:
         view.trouble(str(failure))
         return 1
@@ -47,6 +61,8 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _run(folder: DemoFolder, view: View, *, keep: bool) -> int:
+    from messaging.demo.run import Demo
+
     again = " (carrying on with what an earlier start left)" if folder.resumed else ""
     view.step(f"Starting a broker, six queues and two recipients in {folder.path}{again}")
     with Demo(folder, view) as demo:
@@ -54,6 +70,8 @@ def _run(folder: DemoFolder, view: View, *, keep: bool) -> int:
             view.step("Sending the sample")
             demo.send()
             demo.watch()
+            answers = ", ".join(map(str, demo.flaky()))
+            view.line(f"one recipient answered {answers}: it was tried until it took its message")
             view.step("Every job has come to an end. Dead letters, with their reasons:")
             demo.report()
             view.step("The broken recipient is repaired; its dead letters go back to their queue")
@@ -64,7 +82,9 @@ def _run(folder: DemoFolder, view: View, *, keep: bool) -> int:
         complaints = demo.complaints()
         for complaint in complaints:
             view.trouble(complaint)
-        if not complaints:
+        if complaints:
+            view.line("--fresh begins anew; the folder keeps everything for a closer look")
+        else:
             _celebrate(view, demo)
             folder.enter("finished")
         _next(view, folder)

@@ -95,7 +95,8 @@ def complaints(
         found += _differs(f"{queue}: dead letters", now.dead, dead)
         found += _differs(f"{queue}: done", now.done, wanted.accepted[queue] - dead)
         found += _differs(f"{queue}: unfinished", now.unfinished, 0)
-    found += _differs(f"{DELIVERY}: redriven", metrics[DELIVERY].redriven, wanted.broken)
+    if metrics[DELIVERY].redriven < wanted.broken:  # more, if a demo was killed with its recipients
+        found.append(f"{DELIVERY}: only {metrics[DELIVERY].redriven} redriven")
     if metrics[DELIVERY].retried < REFUSALS:
         found.append(f"{DELIVERY}: only {metrics[DELIVERY].retried} retries")
     return found + _at_recipients(wanted, arrivals)

@@ -23,6 +23,7 @@ import yaml
 CELERIAC = (sys.executable, "-m", "celeriac.cli")
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
+DRAIN_SECONDS = 10
 BACKOFF = {"initialSeconds": 1, "multiplier": 2, "maxSeconds": 4, "jitterPercent": 20}
 
 
@@ -36,6 +37,7 @@ def write_queues(path: Path) -> None:
     documents = list(yaml.safe_load_all(text))
     for document in documents:
         document["spec"]["retry"]["backoff"] = BACKOFF
+        document["spec"]["worker"]["drainSeconds"] = DRAIN_SECONDS
     path.write_text(yaml.safe_dump_all(documents, sort_keys=False))
 
 

@@ -10,7 +10,7 @@ import time
 import uuid
 from contextlib import ExitStack
 from itertools import groupby
-from typing import Self
+from typing import Any, Self
 
 from cryptography.exceptions import InvalidTag
 
@@ -30,6 +30,7 @@ DEDUP_SECONDS = 7 * 86_400
 LOOK_SECONDS = 0.25
 STALL_SECONDS = 120.0
 CHUNK = 40
+EXHAUSTED = "attempts_exhausted"
 _IDS = uuid.UUID("b0c7c2a6-8d44-5a34-8c7e-5b1f2f8f9f10")
 
 
@@ -154,22 +155,26 @@ class Demo:
         """Repair the broken recipient and send its dead letters back to their queue."""
         self._manners.failing.clear()
         self._folder.enter("repaired")
-        command = ("dlq", "redrive", expect.DELIVERY, "--reason", "attempts_exhausted", "--yes")
-        self._view.line(f"$ celeriac {' '.join(command)}")
-        for printed in self._platform.command(*command).splitlines():
-            self._view.line(printed)
+        for queue, letters in self._dead_letters().items():
+            if not any(one["reason"] == EXHAUSTED for one in letters):
+                continue
+            command = ("dlq", "redrive", queue, "--reason", EXHAUSTED, "--yes")
+            self._view.line(f"$ celeriac {' '.join(command)}")
+            for printed in self._platform.command(*command).splitlines():
+                self._view.line(printed)
+
+    def flaky(self) -> list[int]:
+        """What the recipient that refuses twice answered."""
+        return [one.status for one in self._journals[0].arrivals(expect.FLAKY)]
 
     def report(self) -> None:
         """The six queues, and every dead letter with its reason."""
-        metrics = self._service.metrics()
-        self._view.queues(metrics)
-        self._view.dead_letters(
-            {
-                queue: self._platform.dead_letters(queue)
-                for queue, now in metrics.items()
-                if now.dead
-            }
-        )
+        self._view.queues(self._service.metrics())
+        self._view.dead_letters(self._dead_letters())
+
+    def _dead_letters(self) -> dict[str, list[dict[str, Any]]]:
+        dead = (queue for queue, now in self._service.metrics().items() if now.dead)
+        return {queue: self._platform.dead_letters(queue) for queue in dead}
 
     def complaints(self) -> list[str]:
         """What did not come true."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -17,6 +18,12 @@ from messaging.metrics import QueueMetrics
 
 Show = Callable[[Mapping[str, QueueMetrics]], None]
 PLAIN_EVERY_SECONDS = 2.0
+RUNNING = ("done", "dead", "ready", "leased", "delayed", "retried")
+ENDED = ("accepted", "done", "dead", "unfinished", "retried", "redelivered")
+
+
+WIDE = 120
+"""Columns where there is no terminal to ask."""
 
 
 class View:
@@ -24,11 +31,13 @@ class View:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            self.console.width = max(WIDE, self.console.width)
         self._began = time.monotonic()
 
     def step(self, text: str) -> None:
         """Begin of a part of the demo."""
-        self.console.print(f"[bold]{self._elapsed()}  {text}[/bold]")
+        self.console.print(Text(f"{self._elapsed()}  {text}", style="bold"))
 
     def line(self, text: str) -> None:
         """One line under a step."""
@@ -48,19 +57,17 @@ class View:
             yield lambda metrics: live.update(_live(metrics, total))
 
     def queues(self, metrics: Mapping[str, QueueMetrics]) -> None:
-        """The table of the queues."""
-        self.console.print(_table(metrics))
+        """The table of the queues, as they are in the end."""
+        self.console.print(_table(metrics, ENDED))
 
     def dead_letters(self, letters: Mapping[str, list[dict[str, Any]]]) -> None:
-        """What ended among the dead letters, and why."""
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for title in ("QUEUE", "TASK", "REASON", "ERROR"):
-            table.add_column(title, no_wrap=title != "ERROR")
+        """What ended among the dead letters, and why; the same twice is told once."""
         for queue, found in letters.items():
-            for one in found:
-                error = ": ".join(filter(None, (one.get("error"), one.get("message"))))
-                table.add_row(queue, str(one["task"]), str(one["reason"]), error or "-")
-        self.console.print(table)
+            told = Counter((str(one["task"]), str(one["reason"]), _why(one)) for one in found)
+            for (task, reason, why), times in told.items():
+                many = f"  ×{times}" if times > 1 else ""
+                self.line(f"{queue}  {task}  {reason}{many}")
+                self.line(f"    {why}")
 
     def _elapsed(self) -> str:
         return f"{time.monotonic() - self._began:5.1f}s"
@@ -96,13 +103,17 @@ def _summary(metrics: Mapping[str, QueueMetrics], total: int) -> str:
 
 def _live(metrics: Mapping[str, QueueMetrics], total: int) -> RenderableType:
     bar = ProgressBar(total=total, completed=finished(metrics), width=60)
-    return Group(_table(metrics), bar, Text(_summary(metrics, total)))
+    return Group(_table(metrics, RUNNING), bar, Text(_summary(metrics, total)))
 
 
-def _table(metrics: Mapping[str, QueueMetrics]) -> Table:
+def _why(letter: Mapping[str, Any]) -> str:
+    told = ": ".join(filter(None, (letter.get("error"), letter.get("message"))))
+    return told or f"its worker died {letter['deliveries']} times"
+
+
+def _table(metrics: Mapping[str, QueueMetrics], columns: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("QUEUE", no_wrap=True)
-    columns = ("accepted", "done", "dead", "ready", "leased", "delayed", "retried", "redelivered")
     for name in columns:
         table.add_column(name.upper(), justify="right", no_wrap=True)
     for queue, now in metrics.items():

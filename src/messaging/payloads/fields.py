@@ -83,13 +83,30 @@ def push_secret(value: str) -> str:
     return value
 
 
+def _spelled(pattern: str, words: str) -> AfterValidator:
+    """Check against a pattern, and say in words what it asks for."""
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError(f"must be {words}")
+        return value
+
+    return AfterValidator(check)
+
+
+_ID = _spelled(r"[A-Za-z0-9][A-Za-z0-9._:-]*", "letters, digits and . _ : - only, like order-2209")
+
 Tenant = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)
+    str,
+    StringConstraints(max_length=63),
+    _spelled(
+        r"[a-z0-9]([a-z0-9-]*[a-z0-9])?",
+        "lower-case letters, digits and hyphens, like riverside-clinics",
+    ),
 ]
-Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$", max_length=128)]
-BatchId = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$", max_length=120)
-]
+Id = Annotated[str, StringConstraints(max_length=128), _ID]
+BatchId = Annotated[str, StringConstraints(max_length=120), _ID]
 """Shorter than an Id, since the batch's messages are called `<batch id>:<index>`."""
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(one_line)]
 Subject = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(one_line)]
@@ -104,4 +121,8 @@ Email = Annotated[str, StringConstraints(max_length=254), AfterValidator(email_a
 PushPublicKey = Annotated[str, StringConstraints(max_length=88), AfterValidator(push_public_key)]
 PushSecret = Annotated[str, StringConstraints(max_length=24), AfterValidator(push_secret)]
 Variable = Annotated[str, StringConstraints(max_length=200), AfterValidator(one_line)]
-VariableName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=32)]
+VariableName = Annotated[
+    str,
+    StringConstraints(max_length=32),
+    _spelled(r"[a-z][a-z0-9_]*", "lower-case letters, digits and underscores, like first_name"),
+]
