@@ -44,6 +44,8 @@ class Consumer:
         self.prefetch = Prefetch(slots)
         self.waiting: SimpleQueue[Message | None] = SimpleQueue()
         self.running: dict[Lease, tuple[Message, float]] = {}
+        #: On their way back to the queue.
+        self.returning: set[Lease] = set()
         self.finished_one = threading.Event()
         self.closing = threading.Event()
         self.last_take = time.monotonic()
@@ -72,7 +74,8 @@ class Consumer:
     @property
     def held(self) -> int:
         """Messages on lease: waiting, running or not settled yet."""
-        return self.waiting.qsize() + len(self.running) + len(self._finished)
+        started = len(self.running) + len(self._finished)
+        return self.waiting.qsize() + len(self.returning) + started
 
     def policy(self) -> QueuePolicy:
         """The queue's policy as last read from its record."""
@@ -178,6 +181,7 @@ class Consumer:
         """Keep the leases of everything held, and note those that are gone."""
         leases = list(self.running)
         leases += [settlement.message.lease for settlement in list(self._finished)]
+        leases += list(self.returning)
         waiting = [message.lease for message in self._peek()]
         if also is not None:
             waiting.append(also.lease)
@@ -188,9 +192,12 @@ class Consumer:
             self.leases_seen = time.monotonic()
             self._lost |= lost.intersection(waiting)
 
-    def give_back(self) -> int:
-        """Hand messages that have not started back to the queue, free of charge."""
-        leases: list[Lease] = []
+    def give_back(self) -> bool:
+        """Hand messages that have not started back to the queue, free of charge.
+
+        False when the broker could not be reached: they stay ours and do not start, since they may be back
+        already; call again.
+        """
         stops = 0
         while True:
             try:
@@ -200,12 +207,14 @@ class Consumer:
             if message is None:
                 stops += 1
             else:
-                leases.append(message.lease)
+                self.returning.add(message.lease)
         for _ in range(stops):
             self.waiting.put(None)  # still meant for a thread that is busy
-        if leases:
-            self.ask(lambda: self.queue.release(self.name, leases))
-        return len(leases)
+        leases = list(self.returning)
+        if leases and self.ask(lambda: self.queue.release(self.name, leases)) is None:
+            return False
+        self.returning.difference_update(leases)
+        return True
 
     def give_back_all(self) -> None:
         """Hand back everything, running messages too: the process is about to end."""

@@ -25,9 +25,20 @@ POLICY_S = 1.0
 
 
 class Keeper(threading.Thread):
-    """Looks after one consumer until stopped."""
+    """Looks after one consumer until stopped.
 
-    def __init__(self, consumer: Consumer, *, on_overrun: Callable[[], None] | None = None) -> None:
+    ``parent`` is the process that this one must not outlive by much; 0: none. ``on_tick`` is called a few
+    times a second, as long as user code lets threads run.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        *,
+        parent: int = 0,
+        on_tick: Callable[[], None] | None = None,
+        on_overrun: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(name="celeriac-keeper", daemon=True)
         self.consumer = consumer
         self.beat = time.monotonic()
@@ -35,7 +46,8 @@ class Keeper(threading.Thread):
         self._stopped = threading.Event()
         self._on_overrun = on_overrun or _leave
         self._period = consumer.queue.lease_ms / 1000 / RENEWALS_PER_LEASE
-        self._parent = int(os.environ.get("CELERIAC_PARENT_PID", "0"))
+        self._parent = parent
+        self._on_tick = on_tick
 
     def run(self) -> None:
         renew_at = time.monotonic() + self._period
@@ -43,11 +55,12 @@ class Keeper(threading.Thread):
         while not self._stopped.wait(TICK_S):
             now = self.beat = time.monotonic()
             consumer = self.consumer
+            if self._on_tick is not None:
+                self._on_tick()
             if consumer.settle_is_due(now):
                 consumer.settle()
-            if not consumer.waiting.empty() and (
-                now - consumer.last_take > STUCK_S or consumer.closing.is_set()
-            ):
+            stuck = now - consumer.last_take > STUCK_S or consumer.closing.is_set()
+            if consumer.returning or (stuck and not consumer.waiting.empty()):
                 consumer.give_back()
             if now >= renew_at:
                 renew_at = now + self._period

@@ -25,7 +25,9 @@ from celeriac.broker.message import Message
 _HEADER = struct.Struct("<ddiiiqiIIIII")
 _STARTED = struct.Struct("<d")
 _FINISHED = struct.Struct("<q")
-_TEXTS_AT = _HEADER.size + _FINISHED.size
+_BEAT = struct.Struct("<d")
+_BEAT_AT = _HEADER.size + _FINISHED.size
+_TEXTS_AT = _BEAT_AT + _BEAT.size
 #: Memory is only used where it is written. A larger message leaves its head and body out.
 _SIZE = _TEXTS_AT + 1_100_000
 
@@ -49,6 +51,17 @@ class Slot:
 
     def __init__(self) -> None:
         self._page = mmap.mmap(-1, _SIZE)
+        self.beat()
+
+    def beat(self) -> None:
+        """Note that the child's threads get to run: it keeps its leases itself."""
+        _BEAT.pack_into(self._page, _BEAT_AT, time.monotonic())
+
+    @property
+    def beaten(self) -> float:
+        """When the child last said so, in monotonic seconds."""
+        at: float = _BEAT.unpack_from(self._page, _BEAT_AT)[0]
+        return at
 
     def write(self, message: Message, hard_s: float, max_attempts: int) -> None:
         """Note what starts running now."""

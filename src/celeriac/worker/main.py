@@ -92,6 +92,8 @@ class Worker:
         self._remote: RemoteControl | None = None
         self._http: http.Server | None = None
         self._stops = 0
+        #: Who started this worker, and does not want it to live on alone; 0 when nobody said so.
+        self._parent = int(os.environ.get("CELERIAC_PARENT_PID", "0"))
 
     def run(self) -> None:
         """Run until drained."""
@@ -193,10 +195,11 @@ class Worker:
                 concurrency=self.options.concurrency,
                 child_main=self._child_main,
                 on_ended=self._record_end,
+                parent=self._parent,
             )
             self.prefork.run(grace_s=self.options.drain_s, started=self._started)
             return
-        self.keeper = Keeper(self.consumer)
+        self.keeper = Keeper(self.consumer, parent=self._parent)
         self.keeper.start()
         signals.worker_process_init.send(sender=None)
         self._started()
@@ -210,7 +213,7 @@ class Worker:
     def _child_main(self, name: str, slot: Slot) -> None:
         billiard_util._run_after_forkers()
         consumer = Consumer(self._queue(), name, slots=1)
-        keeper = Keeper(consumer)
+        keeper = Keeper(consumer, parent=os.getppid(), on_tick=slot.beat)
 
         def drain(number: int, frame: FrameType | None) -> None:
             consumer.closing.set()

@@ -36,6 +36,8 @@ from celeriac.worker.pools.solo import LAST_SETTLE_S
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.05
+#: A child that is silent for longer than this cannot renew its leases itself.
+SILENT_S = 0.2
 #: A child that lived longer than this is replaced at once; younger ones wait, doubling up to the longest.
 YOUNG_S = 1.0
 LONGEST_REST_S = 5.0
@@ -77,8 +79,10 @@ class Prefork:
         concurrency: int,
         child_main: ChildMain,
         on_ended: OnEnded,
+        parent: int = 0,
     ) -> None:
         self.steward = steward
+        self._parent = parent
         self.concurrency = concurrency
         self.children: dict[int, Child] = {}
         self.beat = time.monotonic()
@@ -182,6 +186,8 @@ class Prefork:
 
     def _bury(self, child: Child, status: int) -> None:
         running = child.slot.read()
+        # A message that kills has its deliveries counted, and must not keep its neighbours waiting too.
+        began = running is not None or child.slot.finished > 0
         settlement: Settlement | None = None
         error: Exception | None = None
         if child.killed is not None:
@@ -205,7 +211,7 @@ class Prefork:
         self._finished_before += child.slot.finished
         self._orphans.append(Orphan(child.name, running, settlement, error))
         young = time.monotonic() - child.born < YOUNG_S
-        self._young_deaths = self._young_deaths + 1 if young and status else 0
+        self._young_deaths = self._young_deaths + 1 if young and status and not began else 0
         if self._young_deaths > 2:
             rest = min(LONGEST_REST_S, 0.1 * 2**self._young_deaths)
             self._rest_until = time.monotonic() + rest
@@ -225,10 +231,17 @@ class Prefork:
                 self.steward.read_record()
 
     def _look_after(self) -> None:
-        self.steward.renew()
+        queue = self.steward.queue
+        self.steward.ask(partial(queue.renew, self.steward.name, []))
         for child in list(self.children.values()):
-            self.steward.ask(partial(self.steward.queue.renew, child.name, []))
+            # Only for a child whose threads cannot run: it alone knows what it holds, and to renew more
+            # would keep for ever what an answer that got lost had handed out to it.
+            if time.monotonic() - child.slot.beaten > SILENT_S:
+                self.steward.ask(partial(queue.renew, child.name, []))
         self.steward.reclaim()
+        if self._parent and os.getppid() != self._parent:
+            logger.warning("the process that started this worker is gone: draining")
+            self.steward.closing.set()
 
     # --- what children cannot do for themselves -------------------------------------------------
 

@@ -31,8 +31,7 @@ def run_solo(consumer: Consumer, runner: AttemptRunner, *, most: int = 0) -> Non
 
 def close(consumer: Consumer) -> None:
     """Hand back what has not started, and settle what has finished."""
-    consumer.give_back()
     deadline = time.monotonic() + LAST_SETTLE_S
-    while not consumer.settle() and time.monotonic() < deadline:
+    while not (consumer.give_back() and consumer.settle()) and time.monotonic() < deadline:
         time.sleep(0.1)
     consumer.leave()
