@@ -24,9 +24,17 @@ class Row:
 
     @classmethod
     def of(
-        cls, verdict: Verdict, *, fault: str, system: str, pool: str, faults: int, note: str = ""
+        cls,
+        verdict: Verdict,
+        *,
+        fault: str,
+        system: str,
+        pool: str,
+        faults: int,
+        recovery_s: float | None = None,
+        note: str = "",
     ) -> Row:
-        """Make the line of a verdict."""
+        """Make the line of a verdict; ``recovery_s`` comes before the verdict's own."""
         return cls(
             fault=fault,
             system=system,
@@ -35,7 +43,7 @@ class Row:
             faults=faults,
             lost=len(verdict.lost),
             duplicated=verdict.duplicated,
-            recovery_s=verdict.recovery_s,
+            recovery_s=verdict.recovery_s if recovery_s is None else recovery_s,
             note=note,
         )
 

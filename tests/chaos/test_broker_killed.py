@@ -1,0 +1,171 @@
+"""The broker is killed under load and comes back with what its append-only file holds."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.arena import LEASE_S, POOLS, Arena, Celeriac, Job, Pool, work
+from tests.chaos.checker import Verdict, forgotten
+from tests.chaos.processes import Fleet, eventually
+from tests.chaos.report import Row
+
+WORKERS = 2
+#: What `appendfsync everysec` may hold back, by its documentation: "in the worst case ... 2 seconds".
+EVERYSEC_S = 2.0
+
+
+@contextmanager
+def _feeding(arena: Celeriac, jobs: list[Job], *, seconds: float) -> Iterator[threading.Thread]:
+    """Publish jobs in the background, spread over so many seconds."""
+    start, step = time.monotonic(), seconds / len(jobs)
+
+    def feed() -> None:
+        at = 0
+        while at < len(jobs):
+            size = arena.random.randint(1, 40)
+            arena.send_surely(jobs[at : at + size])
+            at += size
+            time.sleep(max(0.0, start + at * step - time.monotonic()))
+
+    thread = threading.Thread(target=feed, daemon=True)
+    thread.start()
+    yield thread
+    thread.join(60)
+    assert not thread.is_alive(), "the producer is stuck"
+
+
+def _kill_often(arena: Celeriac, fleet: Fleet, *, kills: int, harm: Callable[[], None] | None = None) -> None:
+    """Kill the broker while workers are at work and the producer publishes."""
+    for number in range(kills):
+        arena.catch_busy(fleet)
+        time.sleep(arena.random.uniform(0.3, 1.0))
+        # Once, it stays away for longer than a lease.
+        down_s = LEASE_S + 0.5 if number == kills // 2 else arena.random.uniform(0, 0.3)
+        arena.restart_broker(down_s=down_s, harm=harm)
+
+
+def _all_resume(arena: Celeriac, fleet: Fleet) -> None:
+    """Every worker that was there in the beginning serves again."""
+    assert [worker.code for worker in fleet.workers] == [None] * WORKERS, "a worker has left"
+    since, rounds = time.monotonic(), count()
+    groups = {worker.group for worker in fleet.workers}
+
+    def seen() -> bool:
+        # Again and again: a worker that is quick may take all that there is.
+        if arena.queue.stats().ready < 20:
+            arena.send_surely(work(20, ms=5, prefix=f"after{next(rounds)}-"))
+        arena.history.read()
+        return groups <= {run.group for run in arena.history.runs if run.started > since}
+
+    eventually(seen, within_s=10, what="every worker resumes")
+
+
+def _resumed_s(arena: Arena) -> float:
+    """The longest time from the broker's return to the next job that ends."""
+    ends = sorted(run.finished for run in arena.history.runs if run.finished is not None)
+    return max(
+        next((end for end in ends if end > fault.until), fault.until) - fault.until
+        for fault in arena.journal
+    )
+
+
+def _line(arena: Arena, verdict: Verdict, pool: Pool, fault: str, note: str) -> Row:
+    return Row.of(
+        verdict,
+        fault=fault,
+        system=arena.system,
+        pool=pool,
+        faults=len(arena.journal),
+        recovery_s=_resumed_s(arena),
+        note=note,
+    )
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_broker_that_writes_always_forgets_nothing_when_killed(
+    pool: Pool, celeriac_arena: Callable, scale: Callable, report: Callable
+):
+    arena: Celeriac = celeriac_arena(appendfsync="always")
+    fleet = arena.fleet(pool, size=WORKERS)
+    kills = scale(3, 30)
+    jobs = work(scale(10_000, 100_000), ms=lambda: arena.random.uniform(0, 1))
+    arena.send_surely([Job("long", args=(4000 + 1000 * LEASE_S,))])  # runs through the outages
+    with _feeding(arena, jobs, seconds=1.5 * kills):
+        _kill_often(arena, fleet, kills=kills)
+    _all_resume(arena, fleet)
+    stats = arena.drained(within_s=60)
+    verdict = arena.verdict(dead=arena.dead())
+    report(_line(arena, verdict, pool, "broker SIGKILL, always", f"charged {stats.redelivered} {verdict.reasons}"))
+    assert not verdict.lost and not verdict.dead and not verdict.strangers
+    assert not verdict.unexplained, verdict.unexplained[:5]
+    assert stats.done == verdict.jobs
+    assert stats.redelivered == 0, "an outage of the broker is no worker's death"
+    assert len(arena.history.of("long")) == 1
+
+
+class _PowerCut:
+    """What a power cut leaves of an append-only file: everything but the newest second."""
+
+    def __init__(self, folder: Path, lost_s: float) -> None:
+        self._folder = folder
+        self._lost_s = lost_s
+        self._sizes: list[tuple[float, int]] = []
+        self._stopped = threading.Event()
+        self._safe = 0
+        """What an earlier cut has left, which is on the disk."""
+        self.bytes_lost = 0
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def __call__(self) -> None:
+        """Cut off what was written in the last second; the server must be down."""
+        file = self._file()
+        before = time.monotonic() - self._lost_s
+        kept = max([self._safe, *(size for at, size in self._sizes if at <= before)])
+        self.bytes_lost += file.stat().st_size - kept
+        os.truncate(file, kept)
+        self._safe = kept
+        self._sizes.clear()
+
+    def _file(self) -> Path:
+        return max(self._folder.glob("appendonlydir/*.incr.aof"))
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(0.02):
+            with suppress(ValueError, OSError):
+                self._sizes.append((time.monotonic(), self._file().stat().st_size))
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_broker_that_writes_every_second_forgets_the_last_seconds_at_most(
+    pool: Pool, celeriac_arena: Callable, scale: Callable, report: Callable
+):
+    arena: Celeriac = celeriac_arena(appendfsync="everysec")
+    arena.broker_tail_s = EVERYSEC_S
+    fleet = arena.fleet(pool, size=WORKERS)
+    kills = scale(3, 30)
+    jobs = work(scale(10_000, 100_000), ms=lambda: arena.random.uniform(0, 1))
+    cut = _PowerCut(arena.server.data_dir, lost_s=1.0)
+    with _feeding(arena, jobs, seconds=1.5 * kills):
+        _kill_often(arena, fleet, kills=kills, harm=cut)
+    cut.stop()
+    _all_resume(arena, fleet)
+    arena.drained(within_s=60, forgetful=True)
+    verdict = arena.verdict(dead=arena.dead())
+    oldest_s = forgotten(verdict.lost, arena.accepted, [fault.at for fault in arena.journal])
+    note = f"{cut.bytes_lost:,} bytes cut off, oldest job lost {oldest_s:.1f} s {verdict.reasons}"
+    report(_line(arena, verdict, pool, "power cut, everysec", note))
+    assert cut.bytes_lost > 0
+    assert oldest_s <= EVERYSEC_S
+    assert not verdict.dead and not verdict.strangers
+    assert not verdict.unexplained, verdict.unexplained[:5]
