@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 CELERIAC = (sys.executable, "-m", "celeriac.cli")
+LAST_LINES = 6
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 DRAIN_SECONDS = 10
@@ -69,12 +70,19 @@ class Platform:
         ends = time.monotonic() + START_SECONDS
         while time.monotonic() < ends:
             if self._process.poll() is not None:
-                raise PlatformFailed(f"celeriac up ended at once; its log is {self.log}")
+                raise PlatformFailed(f"celeriac up ended at once:\n{self.last_words()}")
             state = self._state()
             if state.get("url") and state.get("pid") == self._process.pid:
                 return str(state["url"])
             time.sleep(0.05)
-        raise PlatformFailed(f"celeriac up did not start in {START_SECONDS:g} s, see {self.log}")
+        raise PlatformFailed(
+            f"celeriac up did not start in {START_SECONDS:g} s:\n{self.last_words()}"
+        )
+
+    def last_words(self) -> str:
+        """Where the log is, and how it ends."""
+        lines = self.log.read_text("utf-8", "replace").splitlines()
+        return "\n".join([*lines[-LAST_LINES:], f"(from {self.log})"])
 
     def alive(self) -> bool:
         """Whether it still runs."""

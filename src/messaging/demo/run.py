@@ -202,7 +202,8 @@ class Demo:
 
     def _check_alive(self) -> None:
         if not self._platform.alive():
-            raise PlatformFailed(f"celeriac up ended unexpectedly; its log is {self._platform.log}")
+            words = self._platform.last_words()
+            raise PlatformFailed(f"celeriac up ended unexpectedly:\n{words}")
 
 
 def _chunks(lines: list[Line]) -> list[list[Line]]:

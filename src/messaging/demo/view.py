@@ -44,8 +44,9 @@ class View:
         self.console.print(f"        {text}", markup=False)
 
     def trouble(self, text: str) -> None:
-        """A line that must be seen."""
-        self.console.print(Text(f"        {text}", style="red"))
+        """Lines that must be seen."""
+        for line in text.splitlines():
+            self.console.print(Text(f"        {line}", style="red"))
 
     @contextlib.contextmanager
     def progress(self, total: int) -> Iterator[Show]:
@@ -103,7 +104,7 @@ def _summary(metrics: Mapping[str, QueueMetrics], total: int) -> str:
 
 def _live(metrics: Mapping[str, QueueMetrics], total: int) -> RenderableType:
     bar = ProgressBar(total=total, completed=finished(metrics), width=60)
-    return Group(_table(metrics, RUNNING), bar, Text(_summary(metrics, total)))
+    return Group(_table(metrics, RUNNING), Text(_summary(metrics, total)), bar)
 
 
 def _why(letter: Mapping[str, Any]) -> str:
