@@ -316,8 +316,8 @@ class Trio:
         )
         start(program("redis-sentinel"), str(config))
         answer(redis.Redis(port=self.sentinel_port))
-        sentinels = Sentinel([("127.0.0.1", self.sentinel_port)])
-        self._primary = lambda: sentinels.discover_master("trio")[1]
+        sentinels: Any = Sentinel([("127.0.0.1", self.sentinel_port)])
+        self._primary: Callable[[], int] = lambda: sentinels.discover_master("trio")[1]
         self._until(lambda: len(sentinels.discover_slaves("trio")) == 1)
 
     @property
