@@ -18,6 +18,8 @@ import pytest
 import redis
 import yaml
 
+from celeriac.broker.connection import connect
+from celeriac.broker.embedded import EmbeddedServer
 from celeriac.broker.message import DeadLetter, Failure, NewMessage, Settlement
 from celeriac.broker.queue import Queue
 from celeriac.cli.permissions import acl_rule
@@ -191,6 +193,7 @@ def test_a_refused_message_fails(run: Run, queue: Queue) -> None:
         (["send", "mial", "t"], "Did you mean 'mail'?"),
         (["send", "mail"], "Name a TASK"),
         (["send", "mail", "t", "--args", "Ada"], "not JSON"),
+        (["send", "mail", "t", "--args", "[NaN]"], "NaN is not JSON"),
         (["send", "mail", "t", "--kwargs", "[]"], "must look like"),
         (["send", "mail", "t", "--delay", "soon"], "not a duration"),
         (["send", "mail", "t", "--priority", "urgent"], "'high', 'normal', 'low'"),
@@ -346,6 +349,36 @@ def test_doctor_fails_when_messages_are_unaccounted_for(
     assert "fail  queue mail" in result.stdout
     assert "1 message missing" in result.stdout
     assert json.loads(run("doctor", "-o", "json").stdout)[-1]["level"] in ("fail", "warn")
+
+
+def test_a_server_that_must_not_be_used_like_this(tmp_path: Path, run: Run) -> None:
+    with EmbeddedServer(tmp_path / "server") as server:
+        client = connect(server.url)
+        Queue(client, "mail").declare(QueuePolicy())
+        for name, value in (
+            ("appendonly", "no"),
+            ("maxmemory", "1"),
+            ("maxmemory-policy", "noeviction"),
+        ):
+            client.config_set(name, value)
+        result = run("doctor", broker=server.url)
+        assert result.returncode == 1
+        assert "warn  persistence" in result.stdout
+        assert "fail  memory" in result.stdout
+        refused = run("send", "mail", "t", broker=server.url)
+        assert refused.returncode == 1
+        assert "maxmemory" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        assert "a full server deletes messages" in run("doctor", broker=server.url).stdout
+        client.close()
+
+
+def test_a_file_that_is_no_text(run: Run, queue: Queue, tmp_path: Path) -> None:
+    (tmp_path / "jobs.jsonl").write_bytes(b'{"task": "t"}\n\xff\xfe\n')
+    result = run("send", "mail", "--file", "jobs.jsonl")
+    assert result.returncode == 2
+    assert "not UTF-8" in result.stderr
 
 
 def test_crd(run: Run) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from celeriac.cli.errors import BadInput, Unreachable, unknown_name
+from celeriac.cli.errors import BadInput, Problem, Unreachable, unknown_name
 from celeriac.cli.state import FOLDER, StateFolder
 
 if TYPE_CHECKING:
@@ -110,6 +110,11 @@ def connected(option: str | None, **overrides: Any) -> Iterator[Broker]:
         raise Unreachable(
             f"the broker {parsed.redacted()} forbids this user a command: {error}",
             hint="`celeriac doctor` lists every permission that is missing.",
+        ) from error
+    except redis.exceptions.ResponseError as error:
+        raise Problem(
+            f"the broker {parsed.redacted()} refused: {error}",
+            hint="`celeriac doctor` looks for the cause.",
         ) from error
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
         raise Unreachable(

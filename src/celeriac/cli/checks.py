@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from celeriac.cli.durations import ago
-from celeriac.cli.view import SILENT_MS, count, live_workers
+from celeriac.cli.view import count, live_workers
 
 if TYPE_CHECKING:
     from celeriac.broker.message import QueueStats
@@ -21,6 +21,7 @@ Level = Literal["ok", "warn", "fail"]
 OLDEST_REDIS = (7, 0)
 OLDEST_VALKEY = (7, 2)
 SKEW_MS = 1_000
+ORPHAN_MS, LONGEST_LEASE_MS = 60_000, 3_600_000
 FULL_PERCENT, NEARLY_FULL_PERCENT = 95, 80
 
 
@@ -159,16 +160,17 @@ def _queue_problems(one: QueueStats) -> Iterator[Finding]:
             "and no worker",
             f"Start workers; `celeriac explain {one.name}` shows why there are none.",
         )
-    silent = [w for w in one.workers if w.leased and one.now_ms - w.seen_ms >= SILENT_MS]
+    silent = [w for w in one.workers if w.leased and one.now_ms - w.seen_ms >= ORPHAN_MS]
     if silent:
         longest = max(one.now_ms - worker.seen_ms for worker in silent)
         yield Finding(
-            "fail",
+            # How long their leases are is not known here; none is longer than an hour.
+            "fail" if longest > LONGEST_LEASE_MS else "warn",
             check,
             f"{count(sum(w.leased for w in silent), 'message')} held by "
-            f"{count(len(silent), 'worker')}, silent "
-            f"for {ago(longest / 1000)}",
-            "Nobody takes expired leases back: is a worker, `celeriac up` or the operator running?",
+            f"{count(len(silent), 'worker')}, silent for {ago(longest / 1000)}",
+            "If that is longer than worker.leaseSeconds, nobody takes expired leases back: is a "
+            "worker, `celeriac up` or the operator running?",
         )
     if one.dead:
         yield Finding(

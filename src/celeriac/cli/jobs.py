@@ -57,7 +57,7 @@ def read_lines(lines: Iterable[str], defaults: Draft, *, start: int = 1) -> Iter
 def read_line(text: str, defaults: Draft) -> Draft:
     """Read one job. What the line leaves out comes from ``defaults``."""
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=no_constant)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
     if not isinstance(value, dict):
@@ -73,7 +73,8 @@ def read_line(text: str, defaults: Draft) -> Draft:
     return draft
 
 
-def _no_constant(name: str) -> None:
+def no_constant(name: str) -> None:
+    """Refuse NaN and Infinity, which Python reads and JSON does not know."""
     raise ValueError(f"{name} is not JSON; write null or a number")
 
 

@@ -44,8 +44,8 @@ class Json(_ParamType):
         if isinstance(value, self.kind):
             return value
         try:
-            parsed = json.loads(value)
-        except json.JSONDecodeError as error:
+            parsed = json.loads(value, parse_constant=jobs.no_constant)
+        except ValueError as error:
             self.fail(f"not JSON: {error}; write for example '{self.example}'", param, ctx)
         if not isinstance(parsed, self.kind):
             self.fail(f"must look like '{self.example}'", param, ctx)
@@ -195,10 +195,14 @@ class Bulk:
     def send(self, lines: Iterator[jobs.Line]) -> None:
         """Send everything, print the counts, and exit with the code that fits them."""
         client = client_of(self.broker)
-        with _progress() as advance:
-            while batch := list(itertools.islice(lines, BATCH)):
-                self._send(client, batch)
-                advance(len(batch))
+        try:
+            with _progress() as advance:
+                while batch := list(itertools.islice(lines, BATCH)):
+                    self._send(client, batch)
+                    advance(len(batch))
+        except UnicodeDecodeError as error:
+            self._report()
+            raise BadInput(f"{self.file} is not UTF-8 text: {error}") from error
         self._report()
         if self.wrong:
             raise SystemExit(BAD_INPUT)

@@ -76,7 +76,10 @@ class Session:
         except SpecError as error:
             raise BadInput(str(error)) from error
         with ExitStack() as stack:
-            self._take_folder(stack)
+            try:
+                self._take_folder(stack)
+            except OSError as error:
+                raise Problem(f"{self._folder.path} cannot be written: {error.strerror}") from error
             self._display = display.choose(logs=self._settings.logs)
             handler = display.LogLines(self._display)
             handler.install()
@@ -128,6 +131,8 @@ class Session:
             server.start()
         except (NoServerFound, ServerFailed) as error:
             raise Problem(str(error)) from error
+        except OSError as error:
+            raise Problem(f"{data} cannot be used: {error.strerror}") from error
         stack.callback(server.stop)
         self._server = server
         return server.url

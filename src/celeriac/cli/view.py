@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from celeriac.broker.message import QueueStats
 
 #: A worker that has not spoken for this long is not counted as running.
-SILENT_MS = 15_000
+SILENT_MS = 30_000
 
 
 def queue_record(stats: QueueStats, status: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -98,10 +98,13 @@ def test_what_can_be_wrong_with_a_queue(
 
 
 def test_leases_of_silent_workers_are_orphans(make_stats: Any, make_worker: Any) -> None:
+    others = [make_worker("b", silent_ms=60_000), make_worker("c", leased=1)]
     lost = make_worker("a", silent_ms=60_000, leased=3)
-    left = make_worker("b", silent_ms=60_000)
-    found = levels(make_stats(workers=[lost, left, make_worker("c", leased=1)]))
-    assert ("fail", "3 messages held by 1 worker, silent for 1m") in found
+    found = levels(make_stats(workers=[lost, *others]))
+    assert ("warn", "3 messages held by 1 worker, silent for 1m") in found
+    lost = make_worker("a", silent_ms=3_660_000, leased=1)
+    found = levels(make_stats(workers=[lost, *others]))
+    assert ("fail", "1 message held by 1 worker, silent for 1h1m") in found
 
 
 def test_no_queues_at_all() -> None:

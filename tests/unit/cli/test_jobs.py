@@ -44,6 +44,7 @@ def test_what_a_line_leaves_out_comes_from_the_command_line() -> None:
     ("line", "problem"),
     [
         ("{", "not JSON"),
+        ('{"task": "t", "args": [NaN]}', "NaN is not JSON"),
         ("[1]", "not a job"),
         ('"text"', "not a job"),
         ({}, "no task"),
