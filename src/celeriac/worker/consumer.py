@@ -20,6 +20,7 @@ import redis
 from celeriac.broker.message import Lease, Message, Settlement
 from celeriac.broker.queue import Queue, QueueNotDeclared
 from celeriac.spec.policies import QueuePolicy
+from celeriac.worker.closing import Closing
 from celeriac.worker.prefetch import Prefetch
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Consumer:
         #: On their way back to the queue.
         self.returning: set[Lease] = set()
         self.finished_one = threading.Event()
-        self.closing = threading.Event()
+        self.closing = Closing()
         self.last_take = time.monotonic()
         #: When a claim last answered, and with it said whether the policy changed.
         self.last_claim = time.monotonic()
