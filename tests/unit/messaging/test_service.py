@@ -13,6 +13,7 @@ import redis
 from celeriac import Client
 from celeriac.broker.message import Message
 from celeriac.broker.queue import Queue
+from celeriac.client.progress import QueueProgress, current
 from celeriac.spec.policies import QueuePolicy
 from messaging.metrics import quantile
 from messaging.payloads import (
@@ -199,7 +200,15 @@ def test_a_batch_becomes_messages_once(broker: Broker, tools: Tools) -> None:
         ],
     )
     tools = dataclasses.replace(tools, queues=lambda: broker.service)
+    receipt = broker.service.send_batch(job)
+    assert broker.service.progress(BatchSend, receipt.id) is None
+    sink = QueueProgress(broker.queues["batch-message-sending"], receipt.id)
+    as_in_a_worker = current.set(sink)
     assert send_batch(job, tools) == "enqueued 120 of 120"
+    current.reset(as_in_a_worker)
+    progress = broker.service.progress(BatchSend, receipt.id)
+    assert progress is not None
+    assert (progress.done, progress.total, progress.note) == (120, 120, "messages enqueued")
     assert send_batch(job, tools) == "enqueued 0 of 120"
     found = broker.claim("message-delivery", 200)
     assert len(found) == 120
