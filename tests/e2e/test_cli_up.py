@@ -141,9 +141,9 @@ def running(folder: Path, *words: str, **extra: str) -> Iterator[Up]:
 
 
 def of_folder(folder: Path) -> list[str]:
-    """The processes that work in a folder or below it."""
+    """The processes that work in a folder or below it, where the system tells."""
     found = []
-    for entry in Path("/proc").iterdir():
+    for entry in Path("/proc").iterdir() if Path("/proc/self").exists() else ():
         if entry.name.isdigit():
             try:
                 where = (entry / "cwd").readlink()
