@@ -64,9 +64,15 @@ class Cluster:
         listen = "http://127.0.0.1:2379"
         self.processes.start(
             "etcd",
-            ["etcd", "--name=tests", f"--data-dir={self.folder}/etcd"]
-            + [f"--listen-client-urls={listen}", f"--advertise-client-urls={listen}"]
-            + ["--listen-peer-urls=http://127.0.0.1:2380", "--unsafe-no-fsync"],
+            [
+                "etcd",
+                "--name=tests",
+                f"--data-dir={self.folder}/etcd",
+                f"--listen-client-urls={listen}",
+                f"--advertise-client-urls={listen}",
+                "--listen-peer-urls=http://127.0.0.1:2380",
+                "--unsafe-no-fsync",
+            ],
         )
 
     def start_api_server(self) -> None:
@@ -152,8 +158,8 @@ class Cluster:
                 programs.clients() / "kubectl",
                 "--kubeconfig",
                 self.kubeconfig,
-            ]
-            + list(args),
+                *args,
+            ],
             input=stdin,
             capture_output=True,
             text=True,

@@ -95,6 +95,7 @@ def build(checkout: Path, *, target: str, tag: str, archive: Path) -> Path:
     _buildah(
         store,
         "bud",
+        "--layers",
         "--isolation=chroot",
         "--network=host",
         f"--build-arg=BASE={BASE}",
@@ -112,8 +113,13 @@ def build(checkout: Path, *, target: str, tag: str, archive: Path) -> Path:
 def _build_base(target: Path) -> None:
     root = target / "root.tar"
     subprocess.run(
-        ["mmdebstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates"]
-        + [DEBIAN, root],
+        [
+            "mmdebstrap",
+            "--variant=minbase",
+            "--include=python3,python3-venv,ca-certificates",
+            DEBIAN,
+            root,
+        ],
         check=True,
     )
     store = target / "buildah"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -78,7 +79,7 @@ def start_dns(cluster: Cluster, addresses: dict[str, str]) -> None:
         + [f"--pid-file={cluster.folder}/dnsmasq.pid", "--user=root"]
         + [f"--address=/{name}/{ip}" for name, ip in addresses.items()],
     )
-    ports = [
+    ports: list[dict[str, object]] = [
         {"name": name, "port": 53, "targetPort": 5353, "protocol": name.upper()}
         for name in ("udp", "tcp")
     ]
@@ -151,10 +152,8 @@ def clean_up(cluster: Cluster) -> None:
 
 
 def _remove_group(group: Path) -> None:
-    try:
+    with contextlib.suppress(OSError):  # still in use by a pod of another cluster
         group.rmdir()
-    except OSError:
-        pass  # still in use by a pod of another cluster
 
 
 def _cni_namespaces() -> set[str]:

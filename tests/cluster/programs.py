@@ -85,8 +85,16 @@ def _build_kubernetes(target: Path) -> None:
     for server in SERVERS:
         print(f"building {server} {KUBERNETES} ...", flush=True)
         subprocess.run(
-            ["go", "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", target / server]
-            + [f"k8s.io/kubernetes/cmd/{server}"],
+            [
+                "go",
+                "build",
+                "-trimpath",
+                "-ldflags",
+                f"-s -w {flags}",
+                "-o",
+                target / server,
+                f"k8s.io/kubernetes/cmd/{server}",
+            ],
             cwd=Path(__file__).parent / "kubernetes",
             env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"},
             check=True,
