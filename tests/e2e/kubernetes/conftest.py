@@ -40,7 +40,7 @@ T = TypeVar("T")
 def eventually(look: Callable[[], T], *, seconds: float, what: str) -> T:
     """Look again and again until something true is seen, and return it."""
     deadline = time.monotonic() + seconds
-    seen: Any = None
+    seen: T | None = None
     while time.monotonic() < deadline:
         seen = look()
         if seen:

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import time
+from collections.abc import Mapping
 
 import pytest
 
@@ -111,7 +112,7 @@ def test_pods_appear_with_the_first_message_and_go_with_the_last(
     assert len(started) == 8, f"some job ran twice (pods were asked for after {asked:.1f} s)"
 
 
-def run_pod(platform: Platform, name: str, overrides: dict[str, object]) -> None:
+def run_pod(platform: Platform, name: str, overrides: Mapping[str, object]) -> None:
     """Run a pod to its end."""
     resource = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, **overrides}
     platform.kubectl("apply", "-f", "-", stdin=json.dumps(resource))
