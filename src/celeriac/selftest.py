@@ -1,7 +1,7 @@
 """A Celery app with one task, and a command that sends a message through it: is a queue alive?
 
-    celeriac worker -A celeriac.selftest:app -Q selftest --pool solo      (or a MessageQueue with this app)
-    python -m celeriac.selftest selftest                                  exits 0 once the message is done
+celeriac worker -A celeriac.selftest:app -Q selftest --pool solo      (or a MessageQueue with this app)
+python -m celeriac.selftest selftest                                  exits 0 once the message is done
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 
 from celery import Celery
 
-from celeriac.client import Client
+from celeriac import Client
 
 #: A pod may have to be scheduled, pull an image and start before the message runs.
 TIMEOUT_S = 180.0

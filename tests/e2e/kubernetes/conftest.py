@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import pytest
 import redis
 
+from celeriac import Client
 from celeriac.broker.connection import connect
 from celeriac.broker.queue import Queue
-from celeriac.client import Client
 from tests.cluster import images, node, programs
 from tests.cluster.cluster import Cluster, cluster
 

@@ -44,7 +44,7 @@ def test_six_queues_run_two_thousand_real_jobs(platform: Platform) -> None:
         platform.wait_ready(queue)
 
     from_inside = f"""
-from celeriac.client import Client
+from celeriac import Client
 from messaging.payloads import Encryption, Indexing
 from messaging.service import MessageQueueService
 service = MessageQueueService(Client())
