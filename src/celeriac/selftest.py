@@ -20,7 +20,7 @@ _POLL_S = 0.2
 app = Celery("celeriac-selftest")
 
 
-@app.task(name="celeriac.selftest.echo", ignore_result=True)
+@app.task(name="celeriac.selftest.echo", ignore_result=True)  # type: ignore[untyped-decorator]
 def echo(text: str) -> str:
     """Return what came."""
     return text
@@ -31,14 +31,14 @@ def main(queue_name: str) -> int:
     client = Client()
     before = client.stats(queue_name).done
     receipt = client.send(queue_name, echo.name, args=("hello",))
-    print(f"{receipt.status}: {receipt.id}", flush=True)
+    sys.stdout.write(f"{receipt.status}: {receipt.id}\n")
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         if client.stats(queue_name).done > before:
-            print("done", flush=True)
+            sys.stdout.write("done\n")
             return 0
         time.sleep(_POLL_S)
-    print(f"not done within {TIMEOUT_S:.0f} s: {client.stats(queue_name)}", file=sys.stderr)
+    sys.stderr.write(f"not done within {TIMEOUT_S:.0f} s: {client.stats(queue_name)}\n")
     return 1
 
 
