@@ -51,7 +51,7 @@ class Keeper(threading.Thread):
 
     def run(self) -> None:
         renew_at = time.monotonic() + self._period
-        policy_at = 0.0
+        read = 0.0
         while not self._stopped.wait(TICK_S):
             now = self.beat = time.monotonic()
             consumer = self.consumer
@@ -65,10 +65,9 @@ class Keeper(threading.Thread):
             if now >= renew_at:
                 renew_at = now + self._period
                 self._look_after(consumer)
-            if now >= policy_at:
-                policy_at = now + POLICY_S
-                if now - consumer.last_claim > POLICY_S:
-                    consumer.read_record()
+            if now - max(consumer.last_claim, read) > POLICY_S:
+                read = now
+                consumer.read_record()
             if self._deadline is not None and now >= self._deadline:
                 logger.warning("the grace time is over: %d messages go back", len(consumer.running))
                 consumer.give_back_all()
