@@ -17,11 +17,15 @@ from celery import Celery, current_task, signals
 
 QUEUE = os.environ.get("CONTRACT_QUEUE", "contract")
 
-app = Celery("contract", backend=os.environ.get("CONTRACT_BACKEND"), include=["contract_tasks"])
+app = Celery(
+    "contract",
+    backend=os.environ.get("CONTRACT_BACKEND"),
+    include=["contract_tasks", "contract_rough_tasks"],
+)
 app.conf.update(
     task_default_queue=QUEUE,
-    result_backend_max_retries=3,
-    redis_retry_on_timeout=True,
+    # A result backend that is away is given up soon.
+    result_backend_transport_options={"retry_policy": {"max_retries": 1, "interval_start": 0}},
     worker_max_tasks_per_child=int(os.environ.get("CONTRACT_MAX_TASKS", "0")) or None,
     task_soft_time_limit=float(os.environ.get("CONTRACT_SOFT_LIMIT", "0")) or None,
 )

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from contract_app import app
-from contract_worker import Watched, eventually
+from contract_worker import Watched
 
 
 def test_a_result_comes_back(worker: Watched) -> None:
@@ -43,6 +43,19 @@ def test_an_expired_message_does_not_run(worker: Watched) -> None:
     stats = worker.settled()
     assert stats.discarded_by["expired"] - before.discarded_by.get("expired", 0) == 1
     assert worker.texts(result) == []
+
+
+@pytest.mark.xfail(strict=True, reason="the claim drops expired messages before a worker sees them")
+@pytest.mark.parametrize("worker", ["solo"], indirect=True)
+def test_an_expired_message_is_revoked_in_the_result_backend(worker: Watched) -> None:
+    worker.queue.pause()
+    try:
+        result = worker.send("add", 1, 1, expires=0.05)
+        time.sleep(0.1)
+    finally:
+        worker.queue.resume()
+    worker.settled()
+    assert app.backend.get_state(result.id) == "REVOKED"
 
 
 @pytest.mark.parametrize("worker", ["solo"], indirect=True)
@@ -116,8 +129,3 @@ def test_a_paused_queue_hands_out_nothing(worker: Watched, policy: Callable[...,
     assert worker.queue.stats().ready == 1
     policy(paused=False)
     assert result.get(timeout=10) == 2
-
-
-def test_celery_events_are_not_needed(worker: Watched) -> None:
-    """Results, retries and revokes work with events off, as they are in our workers."""
-    assert eventually(lambda: worker.send("add", 1, 2).get(timeout=10)) == 3

@@ -28,7 +28,7 @@ def test_ping(worker: Watched) -> None:
 
 
 def test_inspect(worker: Watched) -> None:
-    result = worker.send("nap", 1.5)
+    result = worker.send("nap", 1.0)
     worker.noted(result, "started")
     active = _inspect(worker, "active")
     assert [(task["id"], task["name"]) for task in active] == [(result.id, "nap")]
@@ -103,7 +103,7 @@ def test_a_group_hears_of_a_terminated_member(worker: Watched) -> None:
     worker.settled()
 
 
-@pytest.mark.parametrize("pool", ["solo", "prefork"])
+@pytest.mark.parametrize("pool", ["prefork"])
 def test_shutdown_drains(fresh: Watched, pool: str) -> None:
     fresh.start(pool)
     assert _inspect(fresh, "ping")

@@ -83,8 +83,10 @@ def test_a_second_sigterm_stops_at_once(fresh: Watched, pool: str) -> None:
     assert (stats.ready, stats.leased, stats.redelivered) == (len(naps), 0, 0)
 
 
-@every_pool
-@pytest.mark.parametrize("name", ["", "successor"])
+@pytest.mark.parametrize(
+    ("pool", "name"),
+    [("solo", "successor"), ("threads", ""), ("prefork", ""), ("prefork", "successor")],
+)
 def test_a_killed_workers_message_runs_again(fresh: Watched, pool: str, name: str) -> None:
     """All messages are acknowledged late: only a finished attempt takes one off the queue.
 

@@ -6,6 +6,8 @@ import pytest
 from contract_app import app
 from contract_worker import Watched, eventually
 
+from celeriac.broker.server_process import free_port
+
 
 @pytest.mark.parametrize(
     "error", ["SystemExit", "KeyboardInterrupt", "MemoryError", "CancelledError", "Alien"]
@@ -50,3 +52,19 @@ def test_a_killed_child_costs_a_delivery_and_no_attempt(worker: Watched, task: s
     runs = [(run["redelivered"], run["retries"]) for run in worker.notes(result)]
     assert runs == [(False, 0), (True, 0)]
     worker.settled()
+
+
+@pytest.mark.parametrize("pool", ["solo", "threads", "prefork"])
+def test_a_result_backend_that_is_away_fails_attempts_and_ends_nothing(
+    fresh: Watched, pool: str
+) -> None:
+    fresh.start(pool, CONTRACT_BACKEND=f"redis://127.0.0.1:{free_port()}/0")
+    results = [fresh.send("add", n, 1) for n in range(8)]
+    letters = [fresh.dead(result) for result in results]
+    assert {letter.reason for letter in letters} == {"attempts_exhausted"}
+    ignored = [fresh.send("ignored") for _ in range(8)]
+    for result in ignored:
+        fresh.noted(result, "ran")
+    stats = fresh.settled()
+    assert (stats.done, stats.redelivered) == (8, 0)
+    assert not fresh.ended

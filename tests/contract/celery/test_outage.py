@@ -87,7 +87,7 @@ def test_probes_and_metrics(fresh: Watched, pool: str) -> None:
     port = free_port()
     fresh.start(pool, "--http-port", port).wait_ready()
     eventually(lambda: fresh.http(port, "/readyz") == (200, "ok\n"))
-    nap = fresh.send("nap", 1.0)
+    nap = fresh.send("nap", 0.6)
     fresh.noted(nap, "started")
     status, metrics = fresh.http(port, "/metrics")
     slots = 1 if pool == "solo" else 2
