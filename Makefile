@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint format docs bench cluster cluster-down lock clean
+.PHONY: help demo test e2e unit lint format docs bench cluster cluster-down lock clean
 
 help:            ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -16,6 +16,9 @@ demo: .venv/messaging  ## run the messaging application on this machine, from fi
 
 test: .venv/dev  ## run every test; what this machine cannot run is skipped, and named
 	@scripts/with-programs $(BIN)/pytest
+
+e2e: .venv/dev  ## run the tests that need a real Kubernetes (Linux, root), and no others
+	@scripts/with-programs $(BIN)/pytest tests/api tests/e2e/kubernetes
 
 unit: .venv/dev  ## run the tests that need no server (seconds)
 	$(BIN)/pytest tests/unit -m "not slow"
@@ -56,5 +59,5 @@ clean:           ## remove .venv, caches and what demos left
 	@touch $@
 
 .venv/dev: pyproject.toml constraints.txt scripts/venv
-	@scripts/venv messaging,dev
+	@scripts/venv messaging,operator,dev
 	@touch .venv/messaging $@

@@ -11,14 +11,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.cluster import programs
+from tests.cluster import images, programs
 
 
 def main() -> None:
-    """Build the Kubernetes servers and unpack their clients, unless they are there."""
-    if not programs.missing(programs.CONTROL_PLANE_NEEDS):
-        programs.kubernetes()
-        programs.clients()
+    """Build the Kubernetes servers, their clients and a base image, unless they are there."""
+    if programs.missing(programs.CONTROL_PLANE_NEEDS):
+        return
+    programs.kubernetes()
+    programs.clients()
+    if not programs.missing(programs.NODE_NEEDS):
+        images.base()
 
 
 if __name__ == "__main__":
