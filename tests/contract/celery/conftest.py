@@ -83,8 +83,3 @@ def fresh(new_queue: Callable[..., Watched]) -> Iterator[Watched]:
     watched = new_queue()
     yield watched
     watched.end()
-
-
-def pools(*names: str) -> pytest.MarkDecorator:
-    """Run a test on some pools only."""
-    return pytest.mark.parametrize("worker", names, indirect=True)

@@ -91,6 +91,7 @@ class Watched:
                 },
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
         return self
 
@@ -109,8 +110,9 @@ class Watched:
     def ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None
 
-    def signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+    def signal(self, number: int, *, group: bool = False) -> None:
+        """Send a signal to the worker, or to its children as well, as a terminal does."""
+        (os.killpg if group else os.kill)(self.pid, number)
 
     def wait(self, within: float = DEADLINE_S) -> int:
         """Wait for the worker's end and return its exit code."""

@@ -56,6 +56,17 @@ def test_sigterm_lets_what_runs_finish_and_hands_back_the_rest(
     assert {message.lost for message in back} <= {0}
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_drains_too(fresh: Watched, number: int) -> None:
+    fresh.start("prefork").wait_ready()
+    naps = _fill(fresh, 0.4)
+    fresh.signal(number, group=True)
+    assert fresh.wait() == 0
+    assert [fresh.texts(nap) for nap in naps] == [["started", "ended"]] * 2
+    stats = fresh.queue.stats()
+    assert (stats.done, stats.unfinished, stats.redelivered) == (2, 0, 0)
+
+
 @every_pool
 def test_a_drain_that_takes_too_long_hands_back_what_runs(fresh: Watched, pool: str) -> None:
     fresh.start(pool, "--drain", 0.3).wait_ready()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -102,7 +102,7 @@ def test_probes_and_metrics(fresh: Watched, pool: str) -> None:
     assert fresh.wait() == 0
 
 
-def test_ten_thousand_of_all_kinds(fresh: Watched, queue_name: str, valkey: object) -> None:
+def test_ten_thousand_of_all_kinds(fresh: Watched, queue_name: str) -> None:
     """Successes, retries, failures for good, delayed, expired and cancelled ones: none lost."""
     client = Client(fresh.broker_url)
     fresh.queue.pause()
@@ -131,7 +131,7 @@ def test_ten_thousand_of_all_kinds(fresh: Watched, queue_name: str, valkey: obje
     client.close()
 
 
-def _holds_all_the_while(watched: Watched, stats: Callable[[], object] | None = None) -> None:
+def _holds_all_the_while(watched: Watched) -> None:
     deadline = time.monotonic() + 60
     while (seen := watched.queue.stats()).unfinished:
         assert seen.imbalance == 0
