@@ -6,13 +6,13 @@ local consumer, want, held = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local ISOLATED_PATIENCE_MS = 30000
 
 local record = redis.call('HMGET', RECORD, 'version', 'paused', 'hold', 'order')
-if not record[1] then return redis.error_reply('NOTDECLARED the queue has no record') end
+if not record[4] then return redis.error_reply('NOTDECLARED the queue has no record') end
 local version = tonumber(record[1])
 local paused = record[2] == '1' or record[3] == '1'
 local now = now_ms()
 redis.call('ZADD', WORKERS, int(now), consumer)
 promote(now, 128)
-if paused then return {version, 1, 0, -1, {}} end
+if paused or want <= 0 then return {version, paused and 1 or 0, 0, -1, {}} end
 
 local out, dropped, waits = {}, 0, {}
 local any_cancelled = redis.call('EXISTS', CANCELLED) == 1
@@ -48,24 +48,16 @@ end
 
 local function isolated_waiting_ms()
   if redis.call('XLEN', ISOLATED) == 0 then return -1 end
-  local info = redis.call('XINFO', 'GROUPS', ISOLATED)[1]
-  local last = '0-0'
-  for n = 1, #info, 2 do
-    if info[n] == 'last-delivered-id' then last = info[n + 1] end
-  end
-  local head = redis.call('XRANGE', ISOLATED, '(' .. last, '+', 'COUNT', 1)
+  local head = redis.call('XRANGE', ISOLATED, '(' .. (last_delivered(ISOLATED) or '0-0'), '+', 'COUNT', 1)
   if #head == 0 then return -1 end
   return now - entry_ms(head[1][1])
 end
 
-local alone = false
-if held == 0 then
-  alone = draw('i', 1) > 0
-elseif isolated_waiting_ms() > ISOLATED_PATIENCE_MS then
-  alone = true
-end
+local drawn_alone = held == 0 and draw('i', 1) > 0
+local alone = drawn_alone or held > 0 and isolated_waiting_ms() > ISOLATED_PATIENCE_MS
 
-if not alone and want > 0 then
+local left = want
+if not alone then
   -- `order` is a cycle of letters: whose turn it is to be served first, claim after claim.
   local order = record[4]
   local turn = tonumber(redis.call('HGET', COUNTERS, 'turn') or 0)
@@ -82,7 +74,7 @@ if not alone and want > 0 then
     local letter = string.sub(order, at, at)
     share[letter] = share[letter] + 1
   end
-  local left, emptied = want, {}
+  local emptied = {}
   local first = string.sub(order, turn % #order + 1, turn % #order + 1)
   local function serve(letter, most)
     if most <= 0 or emptied[letter] then return end
@@ -98,9 +90,10 @@ if not alone and want > 0 then
   if left < want then
     redis.call('HSET', COUNTERS, 'turn', int((turn + want - left) % (#order * 1000)))
   end
-  -- More may be waiting than one worker took: pass the wake-up on.
-  if left == 0 and redis.call('LLEN', WAKE) == 0 then redis.call('LPUSH', WAKE, '1') end
 end
+
+-- More may be waiting than one worker took: pass the wake-up on.
+if (left == 0 or drawn_alone) and redis.call('LLEN', WAKE) == 0 then redis.call('LPUSH', WAKE, '1') end
 
 observe('wait', waits)
 
@@ -111,4 +104,4 @@ if #out == 0 then
   local soonest = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
   if #soonest > 0 then next_due = math.max(0, tonumber(soonest[2]) - now) end
 end
-return {version, 0, dropped > 0 and 1 or 0, next_due, out}
+return {version, 0, #out == 0 and dropped > 0 and 1 or 0, next_due, out}

@@ -47,9 +47,9 @@ local function values_of(flat)
     if flat[2 * n - 1] ~= FIELDS[n] then return nil end
     v[n] = flat[2 * n]
   end
-  if not STREAM[v[P]] then return nil end
+  if v[P] ~= 'h' and v[P] ~= 'n' and v[P] ~= 'l' then return nil end
   for n = ENQUEUED, EXPIRES do
-    if not tonumber(v[n]) then return nil end
+    if not string.find(v[n], '^%d+$') then return nil end
   end
   return v
 end
@@ -58,6 +58,17 @@ local function read(key, entry_id)
   local got = redis.call('XRANGE', key, entry_id, entry_id)
   if #got == 0 then return nil end
   return got[1][2]
+end
+
+-- The newest entry that was handed out; all behind it are ready. Other groups may read our streams too.
+local function last_delivered(key)
+  local groups = redis.pcall('XINFO', 'GROUPS', key)
+  for _, info in ipairs(groups.err and {} or groups) do
+    local of = {}
+    for n = 1, #info, 2 do of[info[n]] = info[n + 1] end
+    if of.name == GROUP then return of['last-delivered-id'] end
+  end
+  return nil
 end
 
 local function flat_of(v)
@@ -93,7 +104,9 @@ local function make_ready(v)
   wake()
 end
 
-local function make_delayed(v, due)
+local function make_delayed(v, due, now)
+  -- An idle worker sleeps for up to a second, until a message that it knew of is due: not this one.
+  if due - now < 1000 then wake() end
   local member = v[ID]
   local n = 0
   while redis.call('HEXISTS', BODIES, member) == 1 do

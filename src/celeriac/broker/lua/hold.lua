@@ -1,5 +1,8 @@
 #!lua flags=allow-oom
 -- Pauses (ARGV[1] = '1') or resumes ('0') a queue by hand, beside what its spec says.
-redis.call('HSET', RECORD, 'hold', ARGV[1])
-wake()
-return redis.call('HINCRBY', RECORD, 'version', 1)
+if (redis.call('HGET', RECORD, 'hold') or '0') ~= ARGV[1] then
+  redis.call('HSET', RECORD, 'hold', ARGV[1])
+  redis.call('HINCRBY', RECORD, 'version', 1)
+  wake()
+end
+return 1

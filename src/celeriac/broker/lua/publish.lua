@@ -29,7 +29,7 @@ local function accept(at)
   local expires = ttl > 0 and int(now + ttl) or '0'
   local v = {ARGV[at], ARGV[at + 1], ARGV[at + 2], int(now), '0', '0', '0', expires, '', ARGV[at + 3], ARGV[at + 4]}
   if delay > 0 then
-    make_delayed(v, now + delay)
+    make_delayed(v, now + delay, now)
   else
     redis.call('XADD', STREAM[v[P]], '*', unpack(flat_of(v)))
   end

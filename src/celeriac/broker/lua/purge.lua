@@ -3,7 +3,7 @@
 -- 'dead'), limit, then for 'dead' entry ids. Leased messages are never touched. Returns how many went.
 local what, limit, gone = ARGV[1], tonumber(ARGV[2]), 0
 if what == 'dead' then
-  for at = 3, #ARGV do gone = gone + redis.call('XDEL', DEAD, ARGV[at]) end
+  if #ARGV > 2 then gone = redis.call('XDEL', DEAD, unpack(ARGV, 3)) end
 elseif what == 'delayed' then
   for _, member in ipairs(redis.call('ZRANGE', DELAYED, 0, limit - 1)) do
     redis.call('ZREM', DELAYED, member)
@@ -11,13 +11,11 @@ elseif what == 'delayed' then
     gone = gone + 1
   end
 else
-  local key, last = STREAM[what], '0-0'
-  local info = redis.call('XINFO', 'GROUPS', key)[1]
-  for n = 1, #info, 2 do
-    if info[n] == 'last-delivered-id' then last = info[n + 1] end
-  end
-  for _, entry in ipairs(redis.call('XRANGE', key, '(' .. last, '+', 'COUNT', limit)) do
-    gone = gone + redis.call('XDEL', key, entry[1])
+  local key = STREAM[what]
+  for _, entry in ipairs(redis.call('XRANGE', key, '(' .. (last_delivered(key) or '0-0'), '+', 'COUNT', limit)) do
+    redis.call('XDEL', key, entry[1])
+    if not values_of(entry[2]) then count('accepted', 1) end
+    gone = gone + 1
   end
 end
 count('purged', gone)

@@ -27,7 +27,7 @@ for n = 0, tonumber(ARGV[1]) - 1 do
     if replaced then v[HEAD], v[BODY] = head, body end
     if outcome == 'R' then
       count('retried', 1)
-      if delay > 0 then make_delayed(v, now + delay) else make_ready(v) end
+      if delay > 0 then make_delayed(v, now + delay, now) else make_ready(v) end
     elseif outcome == 'X' then
       make_dead(v, reason)
     else

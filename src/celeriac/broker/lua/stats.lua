@@ -8,12 +8,8 @@ for n, letter in ipairs(LETTERS) do
   local key = STREAM[letter]
   local length, pending, oldest = redis.call('XLEN', key), 0, 0
   if length > 0 then
-    local groups = redis.call('XINFO', 'GROUPS', key)
-    local last = '0-0'
-    if #groups > 0 then
-      for k = 1, #groups[1], 2 do
-        if groups[1][k] == 'last-delivered-id' then last = groups[1][k + 1] end
-      end
+    local last = last_delivered(key)
+    if last then
       local summary = redis.call('XPENDING', key, GROUP)
       pending = summary[1]
       for _, consumer in ipairs(summary[4] or {}) do
@@ -22,7 +18,7 @@ for n, letter in ipairs(LETTERS) do
       end
     end
     if length > pending then
-      local head = redis.call('XRANGE', key, '(' .. last, '+', 'COUNT', 1)
+      local head = redis.call('XRANGE', key, '(' .. (last or '0-0'), '+', 'COUNT', 1)
       if #head > 0 then oldest = entry_ms(head[1][1]) end
     end
   end
