@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from random import Random
 from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import Any, Literal, Self
 
-from redis.exceptions import RedisError
-
-import celeriac
-from celeriac import BulkInterrupted
-from celeriac.broker.connection import connect
 from celeriac.broker.embedded import EmbeddedServer
-from celeriac.broker.message import QueueStats
-from celeriac.broker.queue import Queue
-from celeriac.spec.policies import QueuePolicy
 from tests.chaos.checker import Fault, Verdict, judge
 from tests.chaos.processes import Command, Fleet, Worker, eventually
 from tests.chaos.sidefile import History
@@ -44,10 +37,10 @@ class Job:
     args: tuple[Any, ...] = ()
 
 
-def work(count: int, *, ms: Callable[[], float] | float = 0, prefix: str = "j") -> list[Job]:
+def work(number: int, *, ms: Callable[[], float] | float = 0, prefix: str = "j") -> list[Job]:
     """Jobs that do nothing for ``ms`` milliseconds each."""
     each = ms if callable(ms) else lambda: ms
-    return [Job(f"{prefix}{n:06}", args=(round(each(), 2),)) for n in range(count)]
+    return [Job(f"{prefix}{n:06}", args=(round(each(), 2),)) for n in range(number)]
 
 
 class Arena(ABC):
@@ -103,8 +96,32 @@ class Arena(ABC):
     def send(self, jobs: Sequence[Job]) -> None:
         """Publish jobs, and note when the broker said that it has them."""
 
+    @abstractmethod
+    def waiting(self) -> int:
+        """How many messages are not finished, as far as the broker knows."""
+
+    @abstractmethod
     def on_death(self, worker: Worker) -> None:
         """What a supervisor does beside starting another worker."""
+
+    @contextmanager
+    def loaded(self, jobs: int, *, ms: Callable[[], float]) -> Iterator[None]:
+        """Send jobs of ``ms`` milliseconds, and more as long as the block takes, on machines of any speed."""
+        self.send(work(jobs, ms=ms))
+        over, rounds = threading.Event(), count()
+
+        def top_up() -> None:
+            while not over.wait(0.05):
+                if self.waiting() < 200:
+                    self.send(work(100, ms=ms, prefix=f"more{next(rounds)}-"))
+
+        thread = threading.Thread(target=top_up, name="load", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     # --- workers --------------------------------------------------------------------------------
 
@@ -147,7 +164,9 @@ class Arena(ABC):
         self.journal.append(Fault(kind="freeze", at=at, until=until, group=worker.group))
         worker.signal_all(SIGCONT)
 
-    def restart_broker(self, *, down_s: float = 0.0, harm: Callable[[], None] | None = None) -> None:
+    def restart_broker(
+        self, *, down_s: float = 0.0, harm: Callable[[], None] | None = None
+    ) -> None:
         """SIGKILL the broker and start it again on what its file holds."""
         at = time.monotonic()
         self.server.kill()
@@ -183,91 +202,3 @@ class Arena(ABC):
             uncertain=self.uncertain,
             broker_tail_s=self.broker_tail_s,
         )
-
-
-class Celeriac(Arena):
-    """Our own queue and workers."""
-
-    system = "celeriac"
-
-    def __init__(
-        self, folder: Path, *, policy: dict[str, Any] | None = None, takes_back: bool = False, **more: Any
-    ) -> None:
-        super().__init__(folder, **more)
-        self._policy = QueuePolicy.model_validate(policy or {})
-        self._takes_back = takes_back
-        """Whether the supervisor returns what a dead worker held, as `celeriac up` does; otherwise
-        leases must run out, as when a node of a cluster is gone."""
-
-    def open(self) -> None:
-        self.queue = Queue(connect(self.server.url), "chaos", lease_ms=LEASE_S * 1000)
-        self.queue.declare(self._policy)
-        self.client = celeriac.Client(self.server.url)
-
-    def close(self) -> None:
-        self.client.close()
-        self.queue.client.close()
-
-    def command(self, pool: Pool, *options: object) -> Command:
-        fixed = ["-m", "celeriac.cli", "worker", "-A", "tests.chaos.jobs:app", "-Q", "chaos"]
-        fixed += ["--pool", pool, "--concurrency", str(SLOTS[pool]), "--lease", str(LEASE_S)]
-        fixed += ["--log-level", "warning", *map(str, options)]
-        return Command(
-            lambda name: [sys.executable, *fixed, "--name", name],
-            {
-                "CELERIAC_BROKER_URL": self.server.url,
-                "CHAOS_SIDE_FILE": str(self.history.path),
-            },
-        )
-
-    def on_death(self, worker: Worker) -> None:
-        if self._takes_back:
-            for seen in self.queue.stats().workers:
-                if seen.name.partition("/")[0] == worker.name:
-                    self.queue.abandon(seen.name)
-
-    def send(self, jobs: Sequence[Job]) -> None:
-        receipt = self.client.send_many(
-            "chaos", [celeriac.Job(job.task, (job.id, *job.args), id=job.id) for job in jobs]
-        )
-        assert receipt.accepted == len(jobs)
-        self.accepted.update(dict.fromkeys((job.id for job in jobs), time.monotonic()))
-
-    def send_surely(self, jobs: Sequence[Job]) -> None:
-        """Publish jobs until the broker says that it has them, however often it goes away."""
-        calls = [
-            celeriac.Job(job.task, (job.id, *job.args), id=job.id, dedup_key=job.id) for job in jobs
-        ]
-        while True:
-            try:
-                receipt = self.client.send_many("chaos", calls)
-            except (BulkInterrupted, RedisError):
-                self.uncertain.update(job.id for job in jobs)
-                time.sleep(0.02)
-                continue
-            assert not receipt.refused
-            now = time.monotonic()
-            for job in jobs:
-                self.accepted.setdefault(job.id, now)
-            return
-
-    def drained(self, *, within_s: float = 30, forgetful: bool = False) -> QueueStats:
-        """Wait until nothing is ready, leased or delayed; the conservation law must hold then.
-
-        A ``forgetful`` broker need not have accepted what it said it had.
-        """
-
-        def empty() -> QueueStats | None:
-            stats = self.queue.stats()
-            return None if stats.unfinished else stats
-
-        stats = eventually(
-            empty, within_s=within_s, what=lambda: f"the queue is empty, it is stuck: {self.queue.stats()}"
-        )
-        assert stats.imbalance == 0, stats
-        assert forgetful or stats.accepted == len(self.accepted), stats
-        return stats
-
-    def dead(self) -> dict[str, Any]:
-        """The dead letters by job."""
-        return {letter.id: letter for letter in self.queue.dead_letters()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from tests.chaos.sidefile import Run
@@ -69,6 +70,11 @@ class Verdict:
         return len({repeat.run.job for repeat in self.repeats if repeat.run.finished is not None})
 
     @property
+    def why(self) -> str:
+        """Why jobs ran again, for people."""
+        return ", ".join(f"{number} {why}" for why, number in self.reasons.most_common())
+
+    @property
     def unexplained(self) -> list[Repeat]:
         """Repeats that no fault explains."""
         return [repeat for repeat in self.repeats if not repeat.why]
@@ -120,7 +126,7 @@ def forgotten(lost: Iterable[str], accepted: Mapping[str, float], kills: Sequenc
 
 def _pairs(runs: Sequence[Run]) -> Iterable[tuple[Run, Run]]:
     ordered = sorted(runs, key=lambda run: run.started)
-    return zip(ordered, ordered[1:], strict=False)
+    return pairwise(ordered)
 
 
 def _explain(run: Run, again: Run, faults: Sequence[Fault], tail_s: float) -> Repeat:

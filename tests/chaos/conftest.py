@@ -1,12 +1,7 @@
-"""Arenas for fault tests, the seed they share, and the table they end with.
-
-CHAOS_SEED=n repeats a run's choices; CHAOS=long makes every row larger.
-"""
+"""Arenas for fault tests, and the table that they end with (settings.py: seed and size)."""
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.arena import Arena, Celeriac
+from tests.chaos.ours import Celeriac
 from tests.chaos.report import Row, table
+from tests.chaos.settings import SEED
 from tests.chaos.stock import Stock
-
-SEED = os.environ.get("CHAOS_SEED") or str(secrets.randbelow(10**9))
-LONG = os.environ.get("CHAOS", "") == "long"
 
 _rows: list[Row] = []
 
@@ -31,39 +24,28 @@ def report() -> Callable[[Row], None]:
 
 
 @pytest.fixture
-def scale() -> Callable[[int, int], int]:
-    """Choose between the size of a row's short form and that of its long form."""
-    return lambda short, long: long if LONG else short
-
-
-@pytest.fixture
-def _stack() -> Iterator[ExitStack]:
+def _make(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     with ExitStack() as stack:
-        yield stack
+
+        def make(kind: Any, **options: Any) -> Any:
+            print(f"CHAOS_SEED={SEED}")  # shown with a failure
+            return stack.enter_context(
+                kind(tmp_path, seed=f"{SEED}/{request.node.name}", **options)
+            )
+
+        yield make
 
 
 @pytest.fixture
-def celeriac_arena(
-    tmp_path: Path, request: pytest.FixtureRequest, _stack: ExitStack
-) -> Callable[..., Celeriac]:
+def celeriac_arena(_make: Callable[..., Any]) -> Callable[..., Celeriac]:
     """Make an arena of ours; keyword arguments are those of Celeriac."""
-    return lambda **options: _stack.enter_context(_made(Celeriac, tmp_path, request, options))
+    return lambda **options: _make(Celeriac, **options)
 
 
 @pytest.fixture
-def stock_arena(
-    tmp_path: Path, request: pytest.FixtureRequest, _stack: ExitStack
-) -> Callable[..., Stock]:
+def stock_arena(_make: Callable[..., Any]) -> Callable[..., Stock]:
     """Make an arena of stock Celery."""
-    return lambda **options: _stack.enter_context(_made(Stock, tmp_path, request, options))
-
-
-def _made(
-    kind: type[Any], folder: Path, request: pytest.FixtureRequest, options: dict[str, Any]
-) -> Any:
-    print(f"CHAOS_SEED={SEED}")  # shown with a failure
-    arena: Arena = kind(folder, seed=f"{SEED}/{request.node.name}", **options)
-    return arena
+    return lambda **options: _make(Stock, **options)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

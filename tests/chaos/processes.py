@@ -20,7 +20,9 @@ READY_FILE = "CHAOS_READY_FILE"
 _TICK_S = 0.02
 
 
-def eventually(probe: Callable[[], T], *, within_s: float, what: Callable[[], str] | str = "") -> T:
+def eventually(
+    probe: Callable[[], T | None], *, within_s: float, what: Callable[[], str] | str = ""
+) -> T:
     """Call ``probe`` until it answers something true; fail after ``within_s`` seconds."""
     deadline = time.monotonic() + within_s
     while not (answer := probe()):
@@ -97,7 +99,9 @@ class Worker:
             ["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True
         )
         rows = [line.split() for line in listing.stdout.splitlines()]
-        return [int(pid) for pid, parent, stat in rows if parent == str(self.pid) and stat[0] != "Z"]
+        return [
+            int(pid) for pid, parent, stat in rows if parent == str(self.pid) and stat[0] != "Z"
+        ]
 
     def terminate(self) -> None:
         """Ask it to stop, as Kubernetes and supervisors do."""

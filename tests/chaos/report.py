@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
+from tests.chaos.arena import Arena, Pool
 from tests.chaos.checker import Verdict
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One line."""
+    """One line, in the order of its columns."""
 
     fault: str
     system: str
@@ -18,60 +19,55 @@ class Row:
     jobs: int
     faults: int
     lost: int
-    duplicated: int
+    twice: int
+    """Jobs that finished more than once."""
     recovery_s: float
-    note: str = ""
-
-    @classmethod
-    def of(
-        cls,
-        verdict: Verdict,
-        *,
-        fault: str,
-        system: str,
-        pool: str,
-        faults: int,
-        recovery_s: float | None = None,
-        note: str = "",
-    ) -> Row:
-        """Make the line of a verdict; ``recovery_s`` comes before the verdict's own."""
-        return cls(
-            fault=fault,
-            system=system,
-            pool=pool,
-            jobs=verdict.jobs,
-            faults=faults,
-            lost=len(verdict.lost),
-            duplicated=verdict.duplicated,
-            recovery_s=verdict.recovery_s if recovery_s is None else recovery_s,
-            note=note,
-        )
+    """The longest time until a job that a fault had struck, or any job after an outage, ran."""
+    note: str
 
 
 _HEAD = ("fault", "system", "pool", "jobs", "faults", "lost", "twice", "recovery s", "note")
+_NUMBERS = range(3, 8)
+
+
+def row(
+    fault: str,
+    arena: Arena,
+    pool: Pool,
+    verdict: Verdict,
+    *,
+    faults: int,
+    recovery_s: float | None = None,
+    note: str = "",
+) -> Row:
+    """Make the line of a verdict; ``recovery_s`` comes before the verdict's own."""
+    return Row(
+        fault=fault,
+        system=arena.system,
+        pool=pool,
+        jobs=verdict.jobs,
+        faults=faults,
+        lost=len(verdict.lost),
+        twice=verdict.duplicated,
+        recovery_s=verdict.recovery_s if recovery_s is None else recovery_s,
+        note=note,
+    )
 
 
 def table(rows: Sequence[Row]) -> list[str]:
     """Lay the rows out for people."""
-    cells = [_HEAD] + [
-        (
-            row.fault,
-            row.system,
-            row.pool,
-            f"{row.jobs:,}",
-            str(row.faults),
-            str(row.lost),
-            str(row.duplicated),
-            f"{row.recovery_s:.1f}",
-            row.note,
-        )
-        for row in rows
-    ]
+    cells = [_HEAD, *(tuple(map(_text, astuple(line))) for line in rows)]
     widths = [max(len(line[n]) for line in cells) for n in range(len(_HEAD))]
     return [
         "  ".join(
-            cell.rjust(width) if 3 <= n <= 7 else cell.ljust(width)
+            cell.rjust(width) if n in _NUMBERS else cell.ljust(width)
             for n, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in cells
     ]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery
 
 from tests.chaos.arena import SLOTS, Arena, Job, Pool
-from tests.chaos.processes import Command, eventually
+from tests.chaos.processes import Command, Worker, eventually
 
 VISIBILITY_S = 2
 
@@ -68,8 +68,10 @@ class Stock(Arena):
                 )
                 self.accepted[job.id] = time.monotonic()
 
+    def on_death(self, worker: Worker) -> None:
+        """Celery has nobody who would take back what a worker held."""
+
     def waiting(self) -> int:
-        """Messages in the queue, and those that some worker, dead or alive, has not acknowledged."""
         with self.app.connection_for_read() as connection:
             redis = connection.default_channel.client
             return int(redis.llen("chaos")) + int(redis.hlen("unacked"))

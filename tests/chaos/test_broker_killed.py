@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.arena import LEASE_S, POOLS, Arena, Celeriac, Job, Pool, work
+from tests.chaos.arena import LEASE_S, POOLS, Arena, Job, Pool, work
 from tests.chaos.checker import Verdict, forgotten
+from tests.chaos.ours import Celeriac
 from tests.chaos.processes import Fleet, eventually
-from tests.chaos.report import Row
+from tests.chaos.report import Row, row
+from tests.chaos.settings import LONG, scale
 
 WORKERS = 2
 #: What `appendfsync everysec` may hold back, by its documentation: "in the worst case ... 2 seconds".
@@ -42,7 +44,9 @@ def _feeding(arena: Celeriac, jobs: list[Job], *, seconds: float) -> Iterator[th
     assert not thread.is_alive(), "the producer is stuck"
 
 
-def _kill_often(arena: Celeriac, fleet: Fleet, *, kills: int, harm: Callable[[], None] | None = None) -> None:
+def _kill_often(
+    arena: Celeriac, fleet: Fleet, *, kills: int, harm: Callable[[], None] | None = None
+) -> None:
     """Kill the broker while workers are at work and the producer publishes."""
     for number in range(kills):
         arena.catch_busy(fleet)
@@ -77,25 +81,18 @@ def _resumed_s(arena: Arena) -> float:
     )
 
 
-def _line(arena: Arena, verdict: Verdict, pool: Pool, fault: str, note: str) -> Row:
-    return Row.of(
-        verdict,
-        fault=fault,
-        system=arena.system,
-        pool=pool,
-        faults=len(arena.journal),
-        recovery_s=_resumed_s(arena),
-        note=note,
-    )
+def _line(fault: str, arena: Arena, pool: Pool, verdict: Verdict, note: str = "") -> Row:
+    faults, recovery_s = len(arena.journal), _resumed_s(arena)
+    return row(fault, arena, pool, verdict, faults=faults, recovery_s=recovery_s, note=note)
 
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_broker_that_writes_always_forgets_nothing_when_killed(
-    pool: Pool, celeriac_arena: Callable, scale: Callable, report: Callable
+    pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena(appendfsync="always")
     fleet = arena.fleet(pool, size=WORKERS)
-    kills = scale(3, 30)
+    kills = scale(2, 30)
     jobs = work(scale(10_000, 100_000), ms=lambda: arena.random.uniform(0, 1))
     arena.send_surely([Job("long", args=(4000 + 1000 * LEASE_S,))])  # runs through the outages
     with _feeding(arena, jobs, seconds=1.5 * kills):
@@ -103,7 +100,7 @@ def test_a_broker_that_writes_always_forgets_nothing_when_killed(
     _all_resume(arena, fleet)
     stats = arena.drained(within_s=60)
     verdict = arena.verdict(dead=arena.dead())
-    report(_line(arena, verdict, pool, "broker SIGKILL, always", f"charged {stats.redelivered} {verdict.reasons}"))
+    report(_line("broker SIGKILL, AOF always", arena, pool, verdict, verdict.why))
     assert not verdict.lost and not verdict.dead and not verdict.strangers
     assert not verdict.unexplained, verdict.unexplained[:5]
     assert stats.done == verdict.jobs
@@ -146,14 +143,14 @@ class _PowerCut:
                 self._sizes.append((time.monotonic(), self._file().stat().st_size))
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", POOLS if LONG else ["threads"])
 def test_a_broker_that_writes_every_second_forgets_the_last_seconds_at_most(
-    pool: Pool, celeriac_arena: Callable, scale: Callable, report: Callable
+    pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena(appendfsync="everysec")
     arena.broker_tail_s = EVERYSEC_S
     fleet = arena.fleet(pool, size=WORKERS)
-    kills = scale(3, 30)
+    kills = scale(2, 30)
     jobs = work(scale(10_000, 100_000), ms=lambda: arena.random.uniform(0, 1))
     cut = _PowerCut(arena.server.data_dir, lost_s=1.0)
     with _feeding(arena, jobs, seconds=1.5 * kills):
@@ -163,8 +160,8 @@ def test_a_broker_that_writes_every_second_forgets_the_last_seconds_at_most(
     arena.drained(within_s=60, forgetful=True)
     verdict = arena.verdict(dead=arena.dead())
     oldest_s = forgotten(verdict.lost, arena.accepted, [fault.at for fault in arena.journal])
-    note = f"{cut.bytes_lost:,} bytes cut off, oldest job lost {oldest_s:.1f} s {verdict.reasons}"
-    report(_line(arena, verdict, pool, "power cut, everysec", note))
+    note = f"{cut.bytes_lost:,} bytes cut off; the oldest lost job was {oldest_s:.1f} s old"
+    report(_line("power cut, AOF everysec", arena, pool, verdict, note))
     assert cut.bytes_lost > 0
     assert oldest_s <= EVERYSEC_S
     assert not verdict.dead and not verdict.strangers

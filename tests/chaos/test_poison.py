@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
-from tests.chaos.arena import POOLS, Arena, Celeriac, Job, Pool, work
+from tests.chaos.arena import POOLS, Arena, Job, Pool, work
 from tests.chaos.checker import Fault
-from tests.chaos.report import Row
+from tests.chaos.ours import Celeriac
+from tests.chaos.report import row
+from tests.chaos.settings import scale
 
 MAX_DELIVERIES = 3
+FAULT = "jobs that kill"
 WAYS = ("kill", "exit", "segfault")
 
 
@@ -34,7 +38,7 @@ def _note_suicides(arena: Arena, poison: list[str]) -> int:
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_job_that_kills_its_worker_is_stopped_and_its_neighbours_are_unharmed(
-    pool: Pool, celeriac_arena: Callable, scale: Callable, report: Callable
+    pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     policy = {"deadLetter": {"maxDeliveries": MAX_DELIVERIES}}
     arena: Celeriac = celeriac_arena(policy=policy, takes_back=True)
@@ -45,7 +49,8 @@ def test_a_job_that_kills_its_worker_is_stopped_and_its_neighbours_are_unharmed(
     suicides = _note_suicides(arena, poison)
     verdict = arena.verdict(dead=dead, without=poison)
     runs = Counter(run.job for run in arena.history.runs if run.job in poison)
-    report(Row.of(verdict, fault="jobs that kill", system="celeriac", pool=pool, faults=suicides, note=f"{dict(runs)} {verdict.reasons}"))
+    note = f"stopped after {max(runs.values())} runs at most"
+    report(row(FAULT, arena, pool, verdict, faults=suicides, note=note))
 
     assert set(dead) == set(poison), "the poison, and nothing else, lies in the dead letters"
     for job, letter in dead.items():
@@ -57,3 +62,20 @@ def test_a_job_that_kills_its_worker_is_stopped_and_its_neighbours_are_unharmed(
     assert not verdict.lost
     assert not verdict.unexplained, verdict.unexplained[:5]
     assert stats.done == verdict.jobs and stats.retried == 0
+
+
+def test_stock_celery_runs_such_a_job_for_ever(stock_arena: Callable, report: Callable):
+    arena = stock_arena()
+    healthy = work(100)
+    poison = Job("poison-kill", "chaos.die", ("kill",))
+    fleet = arena.fleet("prefork", supervised=True)
+    arena.send([*healthy[:50], poison, *healthy[50:]])
+    seconds = scale(6, 60)
+    time.sleep(seconds)
+    fleet.end()
+    suicides = _note_suicides(arena, [poison.id])
+    verdict = arena.verdict(without=[poison.id])
+    note = f"ran {suicides} times in {seconds} s, and would go on"
+    report(row(FAULT, arena, "prefork", verdict, faults=suicides, note=note))
+    if suicides <= MAX_DELIVERIES:
+        print(f"stock Celery ran it {suicides} times only")

@@ -1,0 +1,118 @@
+"""Celeriac in the arena: our own queue and workers."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import RedisError
+
+import celeriac
+from celeriac import BulkInterrupted
+from celeriac.broker.connection import connect
+from celeriac.broker.message import DeadMessage, QueueStats
+from celeriac.broker.queue import Queue
+from celeriac.spec.policies import QueuePolicy
+from tests.chaos.arena import LEASE_S, SLOTS, Arena, Job, Pool
+from tests.chaos.processes import Command, Worker, eventually
+
+
+class Celeriac(Arena):
+    """Our own queue and workers."""
+
+    system = "celeriac"
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        policy: dict[str, Any] | None = None,
+        takes_back: bool = False,
+        **more: Any,
+    ) -> None:
+        super().__init__(folder, **more)
+        self._policy = QueuePolicy.model_validate(policy or {})
+        self._takes_back = takes_back
+        """Whether the supervisor returns what a dead worker held, as `celeriac up` does; otherwise
+        leases must run out, as when a node of a cluster is gone."""
+
+    def open(self) -> None:
+        self.queue = Queue(connect(self.server.url), "chaos", lease_ms=LEASE_S * 1000)
+        self.queue.declare(self._policy)
+        self.client = celeriac.Client(self.server.url)
+
+    def close(self) -> None:
+        self.client.close()
+        self.queue.client.close()
+
+    def command(self, pool: Pool, *options: object) -> Command:
+        fixed = ["-m", "celeriac.cli", "worker", "-A", "tests.chaos.jobs:app", "-Q", "chaos"]
+        fixed += ["--pool", pool, "--concurrency", str(SLOTS[pool]), "--lease", str(LEASE_S)]
+        fixed += ["--log-level", "warning", *map(str, options)]
+        return Command(
+            lambda name: [sys.executable, *fixed, "--name", name],
+            {
+                "CELERIAC_BROKER_URL": self.server.url,
+                "CHAOS_SIDE_FILE": str(self.history.path),
+            },
+        )
+
+    def on_death(self, worker: Worker) -> None:
+        if self._takes_back:
+            for seen in self.queue.stats().workers:
+                if seen.name.partition("/")[0] == worker.name:
+                    self.queue.abandon(seen.name)
+
+    def send(self, jobs: Sequence[Job]) -> None:
+        receipt = self.client.send_many(
+            "chaos", [celeriac.Job(job.task, (job.id, *job.args), id=job.id) for job in jobs]
+        )
+        assert receipt.accepted == len(jobs)
+        self.accepted.update(dict.fromkeys((job.id for job in jobs), time.monotonic()))
+
+    def send_surely(self, jobs: Sequence[Job]) -> None:
+        """Publish jobs until the broker says that it has them, however often it goes away."""
+        calls = [
+            celeriac.Job(job.task, (job.id, *job.args), id=job.id, dedup_key=job.id) for job in jobs
+        ]
+        while True:
+            try:
+                receipt = self.client.send_many("chaos", calls)
+            except (BulkInterrupted, RedisError):
+                self.uncertain.update(job.id for job in jobs)
+                time.sleep(0.02)
+                continue
+            assert not receipt.refused
+            now = time.monotonic()
+            for job in jobs:
+                self.accepted.setdefault(job.id, now)
+            return
+
+    def waiting(self) -> int:
+        return self.queue.stats().unfinished
+
+    def drained(self, *, within_s: float = 30, forgetful: bool = False) -> QueueStats:
+        """Wait until nothing is ready, leased or delayed; the conservation law must hold then.
+
+        A ``forgetful`` broker need not have accepted what it said it had.
+        """
+
+        def empty() -> QueueStats | None:
+            stats = self.queue.stats()
+            return None if stats.unfinished else stats
+
+        stats = eventually(
+            empty,
+            within_s=within_s,
+            what=lambda: f"the queue is empty, it is stuck: {self.queue.stats()}",
+        )
+        assert stats.imbalance == 0, stats
+        assert forgetful or stats.accepted == len(self.accepted), stats
+        return stats
+
+    def dead(self) -> dict[str, DeadMessage]:
+        """The dead letters by job."""
+        return {letter.id: letter for letter in self.queue.dead_letters()}

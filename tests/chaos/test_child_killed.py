@@ -1,0 +1,47 @@
+"""Children of a prefork worker are killed under load, as the kernel's OOM killer does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tests.chaos.ours import Celeriac
+from tests.chaos.processes import Worker, eventually
+from tests.chaos.report import row
+from tests.chaos.settings import scale
+
+
+def _busy_child(arena: Celeriac, worker: Worker) -> int:
+    killed = {fault.pid for fault in arena.journal}
+
+    def busy() -> list[int]:
+        arena.history.read()
+        alive = set(worker.children()) - killed
+        return [pid for pid in alive if arena.history.busy(worker.group, pid=pid)]
+
+    return arena.random.choice(eventually(busy, within_s=10, what="a child at work"))
+
+
+def test_only_what_a_killed_child_ran_is_charged(celeriac_arena: Callable, report: Callable):
+    arena: Celeriac = celeriac_arena()
+    kills = scale(15, 200)
+    worker = arena.fleet("prefork").workers[0]
+    with arena.loaded(scale(10_000, 100_000), ms=lambda: arena.random.uniform(0, 0.8)):
+        for _ in range(kills):
+            child = _busy_child(arena, worker)
+            time.sleep(arena.random.uniform(0, 0.02))
+            arena.kill_process(child)
+    stats = arena.drained(within_s=60)
+    verdict = arena.verdict(dead=arena.dead())
+    note = f"{stats.redelivered} deliveries charged"
+    report(row("child SIGKILL", arena, "prefork", verdict, faults=kills, note=note))
+    assert worker.code is None, worker.log
+    assert not verdict.lost and not verdict.dead
+    assert not verdict.unexplained, verdict.unexplained[:5]
+    assert stats.done == verdict.jobs
+    assert 1 <= stats.redelivered <= kills
+
+    last = {run.pid: run.job for run in sorted(arena.history.runs, key=lambda run: run.started)}
+    killed = {last[fault.pid] for fault in arena.journal if fault.pid in last}
+    charged = {run.job for run in arena.history.runs if run.delivery > 1}
+    assert charged <= killed, "a message paid that did not run in a killed child"

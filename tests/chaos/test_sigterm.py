@@ -1,0 +1,64 @@
+"""Deploys, one after the other, under load: each worker is told to stop, and nobody notices."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.chaos.arena import POOLS, Pool
+from tests.chaos.ours import Celeriac
+from tests.chaos.processes import Fleet
+from tests.chaos.report import row
+from tests.chaos.settings import scale
+
+WORKERS = 2
+LONGEST_MS = 300
+
+
+def _roll(arena: Celeriac, fleet: Fleet) -> float:
+    """Start a worker, stop one that is at work, and return how long it took to leave (seconds)."""
+    fresh = fleet.add()
+    if arena.random.random() < 0.25:
+        # A deploy that is taken back at once: the new worker is stopped at any point of its start.
+        time.sleep(arena.random.uniform(0, 0.6))
+        fleet.remove(fresh)
+        fresh.terminate()
+        assert fresh.wait(5) in (0, -15), fresh.log
+        return 0.0
+    fresh.wait_ready()
+    old = arena.catch_busy(fleet)
+    while old is fresh:
+        old = arena.catch_busy(fleet)
+    fleet.remove(old)
+    started = time.monotonic()
+    old.terminate()
+    assert old.wait(LONGEST_MS / 1000 + 5) == 0, old.log
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_storm_of_deploys_costs_nobody_a_delivery(
+    pool: Pool, celeriac_arena: Callable, report: Callable
+):
+    arena: Celeriac = celeriac_arena()
+    rounds = scale(5, 100)
+
+    def length() -> float:
+        return arena.random.choice([0, 0, 1, 1, 1, 2, 2, 5, 5, 20, LONGEST_MS])
+
+    with arena.loaded(scale(100, 10_000), ms=length):
+        fleet = arena.fleet(pool, size=WORKERS)
+        slowest = max(_roll(arena, fleet) for _ in range(rounds))
+        while len(fleet.serving) < WORKERS:
+            fleet.add().wait_ready()
+    stats = arena.drained(within_s=60)
+    verdict = arena.verdict(dead=arena.dead())
+    note = f"slowest exit {slowest:.1f} s"
+    report(row("SIGTERM, deploy-like", arena, pool, verdict, faults=rounds, note=note))
+    assert not verdict.lost and not verdict.dead
+    assert not verdict.repeats, verdict.reasons
+    assert all(run.finished is not None for run in arena.history.runs), "a running task was cut off"
+    assert stats.done == verdict.jobs
+    assert stats.redelivered == 0
