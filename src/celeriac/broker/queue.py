@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
 import redis
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from celeriac.broker import stats as statistics
 from celeriac.broker.keys import DEFAULT_PREFIX, QueueKeys, index_key
@@ -90,11 +91,13 @@ class Queue:
 
     def declare(self, policy: QueuePolicy) -> int:
         """Write the queue's record and return its version, which grows only when something changed."""
-        self._index()
         flat: list[Argument] = []
         for field, value in record_fields(policy).items():
             flat += (field, value)
-        return int(self._run("declare", *flat))
+        version = int(self._run("declare", *flat))
+        with suppress(OutOfMemoryError):  # on a full server, pausing and new limits matter more
+            self._index()
+        return version
 
     def record(self) -> tuple[int, QueuePolicy]:
         """Read the record's version and policy. Raises QueueNotDeclared."""
@@ -121,17 +124,18 @@ class Queue:
     def publish(self, messages: Sequence[NewMessage]) -> list[Receipt]:
         """Accept messages, and say for each what became of it.
 
-        Each message is whole or absent. Long lists go in chunks; when the connection breaks, the
-        exception's ``receipts`` holds what is known to have been answered before.
+        Each message is whole or absent. Long lists go in chunks; when one fails, because the connection
+        breaks or the server is out of memory, the exception's ``receipts`` holds what was answered
+        before. Raises redis-py's OutOfMemoryError, ConnectionError and TimeoutError.
         """
-        self._index()
         receipts: list[Receipt] = []
-        for chunk in _chunks(messages):
-            try:
+        try:
+            self._index()
+            for chunk in _chunks(messages):
                 receipts += self._publish_chunk(chunk)
-            except redis.RedisError as error:
-                error.receipts = receipts  # type: ignore[attr-defined]
-                raise
+        except redis.RedisError as error:
+            error.receipts = receipts  # type: ignore[attr-defined]
+            raise
         return receipts
 
     def _publish_chunk(self, chunk: Sequence[NewMessage]) -> list[Receipt]:
@@ -213,7 +217,12 @@ class Queue:
         return answers
 
     def release(
-        self, consumer: str, leases: Iterable[Lease], *, charged: bool = False, reason: str = "released"
+        self,
+        consumer: str,
+        leases: Iterable[Lease],
+        *,
+        charged: bool = False,
+        reason: str = "released",
     ) -> int:
         """Make leased messages ready again; only ``charged`` ones count a lost delivery."""
         args: list[Argument] = [consumer, "1" if charged else "0", reason]
@@ -283,7 +292,9 @@ class Queue:
             return statistics.dead_message(*rows[0]) if rows else None
         return next((letter for letter in self.dead_letters() if letter.id == name), None)
 
-    def dead_letters(self, matches: Callable[[DeadMessage], bool] | None = None) -> Iterator[DeadMessage]:
+    def dead_letters(
+        self, matches: Callable[[DeadMessage], bool] | None = None
+    ) -> Iterator[DeadMessage]:
         """Go through all dead letters, newest first, a page at a time."""
         before = ""
         while page := self.dead(before=before, count=_PAGE):
@@ -299,7 +310,9 @@ class Queue:
 
     def purge_dead(self, entries: Iterable[str]) -> int:
         """Delete dead letters for good; return how many there were."""
-        return sum(int(self._run("purge", "dead", 0, *part)) for part in _parts(list(entries), _PAGE))
+        return sum(
+            int(self._run("purge", "dead", 0, *part)) for part in _parts(list(entries), _PAGE)
+        )
 
     def purge(self, *, ready: bool = True, delayed: bool = True) -> int:
         """Delete waiting messages for good; leased ones are not touched."""
@@ -329,14 +342,16 @@ def stats_of(
     for name in names:
         keys = QueueKeys.of(name, prefix=prefix).all
         pipeline.execute_command("EVALSHA", read.sha, len(keys), *keys)
-    return [statistics.parse(name, raw) for name, raw in zip(names, pipeline.execute(), strict=True)]
+    return [
+        statistics.parse(name, raw) for name, raw in zip(names, pipeline.execute(), strict=True)
+    ]
 
 
 def _message(row: list[bytes]) -> Message:
     entry = row[12].decode()
     return Message(
         lease=row[11].decode() + entry,
-        id=row[1].decode(),
+        id=row[1].decode("utf-8", "replace"),
         task=row[2].decode("utf-8", "replace"),
         body=row[10],
         head=row[9],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from celeriac.broker.message import (
@@ -21,7 +22,7 @@ def parse(name: str, raw: list[Any]) -> QueueStats:
     """Turn the reply of lua/stats.lua into statistics."""
     now, flat, record, streams, delayed, due, dead, seen, leased, bounds = raw
     counters = {flat[n].decode(): int(flat[n + 1]) for n in range(0, len(flat), 2)}
-    version, paused, hold, _ = record
+    version, paused, hold, policy = record
     oldest = [int(stream[2]) for stream in streams if stream[2]]
     return QueueStats(
         name=name,
@@ -47,7 +48,7 @@ def parse(name: str, raw: list[Any]) -> QueueStats:
         delayed=int(delayed),
         due=int(due),
         oldest_ready_ms=max(0, int(now) - min(oldest)) if oldest else 0,
-        declared=version is not None,
+        declared=policy is not None,
         paused=paused == b"1" or hold == b"1",
         version=int(version or 0),
         workers=_workers(seen, leased),
@@ -74,19 +75,34 @@ def _histogram(counters: dict[str, int], name: str, bounds: list[int]) -> Histog
 
 
 def dead_message(entry: bytes, fields: dict[bytes, bytes]) -> DeadMessage:
-    """Turn an entry of the dead-letter stream into a dead letter."""
-    entry_id = entry.decode()
+    """Turn an entry of the dead-letter stream into a dead letter, whatever somebody put there."""
+
+    def text(name: bytes) -> str:
+        return fields.get(name, b"").decode("utf-8", "replace")
+
+    def number(name: bytes) -> int:
+        digits = fields.get(name, b"")
+        return int(digits) if digits.isdigit() else 0
+
     return DeadMessage(
-        entry=entry_id,
-        id=fields[b"i"].decode(),
-        task=fields[b"t"].decode("utf-8", "replace"),
-        priority=_PRIORITY[fields[b"p"]],
-        enqueued_ms=int(fields[b"q"]),
-        dead_ms=int(entry_id.partition("-")[0]),
-        attempt=int(fields[b"a"]),
-        delivery=int(fields[b"d"]),
-        reason=fields[b"r"].decode(),
-        history=[json.loads(line) for line in fields[b"y"].splitlines() if line],
-        head=fields[b"h"],
-        body=fields[b"b"],
+        entry=entry.decode(),
+        id=text(b"i"),
+        task=text(b"t"),
+        priority=_PRIORITY.get(fields.get(b"p", b""), "normal"),
+        enqueued_ms=number(b"q"),
+        dead_ms=int(entry.partition(b"-")[0]),
+        attempt=number(b"a"),
+        delivery=number(b"d"),
+        reason=text(b"r"),
+        history=[_line(line) for line in fields.get(b"y", b"").splitlines() if line],
+        head=fields.get(b"h", b""),
+        body=fields.get(b"b", b""),
     )
+
+
+def _line(line: bytes) -> dict[str, Any]:
+    with suppress(ValueError):
+        told = json.loads(line)
+        if isinstance(told, dict):
+            return told
+    return {"reason": "unreadable", "message": line[:500].decode("utf-8", "replace")}

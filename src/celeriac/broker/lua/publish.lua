@@ -20,6 +20,7 @@ local function accept(at)
   end
   if room <= 0 then return 'refused', 'queue is full: limits.maxMessages ' .. limits[1] end
   if ARGV[at + 7] ~= '' then
+    if (tonumber(ARGV[at + 8]) or 0) <= 0 then return 'refused', 'dedup_key without a dedup_ttl_ms' end
     local key = base .. 'dedup:' .. ARGV[at + 7]
     if not redis.call('SET', key, ARGV[at + 1], 'NX', 'PX', ARGV[at + 8]) then
       return 'duplicate', redis.call('GET', key)

@@ -3,12 +3,12 @@
 -- stays. ARGV: dead-letter entry ids. Returns how many moved: one that is gone already is skipped.
 local now, moved = now_ms(), 0
 for _, entry_id in ipairs(ARGV) do
-  local flat = read(DEAD, entry_id)
-  if flat then
+  local flat = string.find(entry_id, '^%d+%-%d+$') and read(DEAD, entry_id)
+  local reason = flat and table.remove(flat)
+  local v = flat and table.remove(flat) == 'r' and values_of(flat)
+  -- What is no dead letter of ours stays where it is.
+  if v then
     redis.call('XDEL', DEAD, entry_id)
-    local reason = flat[24]
-    flat[23], flat[24] = nil, nil
-    local v = values_of(flat)
     remember(v, cjson.encode({reason = 'redriven', deadReason = reason, endedMs = now}))
     v[ATTEMPT], v[DELIVERY], v[LOST], v[EXPIRES] = '0', '0', '0', '0'
     make_ready(v)
