@@ -25,14 +25,22 @@ class Settings(BaseModel):
     )
     identity: str = Field(default="", description="Name of this replica in the Lease; unique.")
     lease_name: str = Field(default="celeriac-operator", description="Name of the Lease.")
-    lease_duration: int = Field(default=10, ge=3, description="A silent leader is replaced after this.")
+    lease_duration: int = Field(
+        default=10, ge=3, description="A silent leader is replaced after this."
+    )
     broker_secret: str = Field(
-        default="celeriac-broker", description="Secret with the broker's URL for queues that name none."
+        default="celeriac-broker",
+        description="Secret with the broker's URL for queues that name none.",
     )
     broker_secret_key: str = Field(default="url", description="Its key.")
     image: str = Field(default="", description="Image of workers whose queue names none.")
-    network_policy: bool = Field(default=False, description="Also make a NetworkPolicy for each queue.")
-    http_host: str = Field(default="0.0.0.0", description="Address of /livez, /readyz and /metrics.")  # noqa: S104  # probes and Prometheus come from other pods
+    network_policy: bool = Field(
+        default=False, description="Also make a NetworkPolicy for each queue."
+    )
+    http_host: str = Field(
+        default="0.0.0.0",  # noqa: S104  # probes and Prometheus come from other pods
+        description="Address of /livez, /readyz and /metrics.",
+    )
     http_port: int = Field(default=8080, ge=0, le=65535, description="Port of the same.")
     workers: int = Field(default=4, ge=1, le=64, description="Queues that are worked on at once.")
     resync: int = Field(default=300, ge=10, description="Everything is looked at again after this.")

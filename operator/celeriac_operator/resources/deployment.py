@@ -13,6 +13,8 @@ from celeriac_operator.resources.rendering import digest
 CONTAINER = "worker"
 #: Beyond the drain: time to hand back what still runs, and to end.
 GRACE_SECONDS = 10
+#: Variables that the platform sets, whatever a queue declares.
+_OURS = ("CELERIAC_BROKER_URL", "CELERIAC_POD", "CELERIAC_WORKER_NAME")
 
 
 def deployment(queue: MessageQueue, *, image: str, broker: Object, broker_digest: str) -> Object:
@@ -21,7 +23,10 @@ def deployment(queue: MessageQueue, *, image: str, broker: Object, broker_digest
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": names.metadata(queue),
+        "metadata": {
+            **names.metadata(queue),
+            "annotations": {names.MODE: queue.spec.autoscaling.mode},
+        },
         "spec": {
             "selector": {"matchLabels": names.selector(queue)},
             # A new worker is there before an old one goes, and an empty queue rolls nothing.
@@ -36,8 +41,8 @@ def deployment(queue: MessageQueue, *, image: str, broker: Object, broker_digest
     }
 
 
-def seed(queue: MessageQueue, *, image: str) -> Object:
-    """Build the least Deployment: created first, with no replicas, by the manager of replicas.
+def seed(queue: MessageQueue, *, image: str, replicas: int = 0) -> Object:
+    """Build the least Deployment: created first, by the manager of replicas, which then stays theirs.
 
     Server-side apply without `replicas` would start one worker, which an empty queue does not want.
     """
@@ -46,7 +51,7 @@ def seed(queue: MessageQueue, *, image: str) -> Object:
         "kind": "Deployment",
         "metadata": names.metadata(queue),
         "spec": {
-            "replicas": 0,
+            "replicas": replicas,
             "selector": {"matchLabels": names.selector(queue)},
             "template": {
                 "metadata": {"labels": names.labels(queue)},
@@ -128,11 +133,11 @@ def _container(queue: MessageQueue, *, image: str, broker: Object) -> Object:
         "imagePullPolicy": "IfNotPresent",
         "command": ["celeriac", "worker"],
         "env": [
-            *[_env(it) for it in worker.env],
+            *[_env(it) for it in worker.env if it.name not in _OURS],
             {"name": "CELERIAC_BROKER_URL", "valueFrom": {"secretKeyRef": broker}},
-            {"name": "CELERIAC_WORKER_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-            # Python would otherwise write its caches into a file system that it cannot write to.
-            {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},
+            {"name": "CELERIAC_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            # The worker adds its start, so that one that follows a dead one in its pod is another one.
+            {"name": "CELERIAC_WORKER_NAME", "value": "$(CELERIAC_POD):"},
         ],
         "envFrom": [
             *[_env_from(it) for it in worker.env_from],

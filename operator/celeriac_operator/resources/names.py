@@ -23,6 +23,14 @@ TEMPLATE = "celeriac.dev/template"
 #: On a MessageQueue: the operator keeps its hands off while it is "true".
 PAUSED = "celeriac.dev/paused"
 PURGE_FINALIZER = "celeriac.dev/purge"
+#: On a Deployment: the autoscaling mode that it was applied for, which says who writes its replicas.
+MODE = "celeriac.dev/autoscaling"
+#: Kubernetes' own: of the pods of a Deployment, the cheapest goes first.
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+
+
+#: What the names of a queue's objects may end with, beside nothing.
+SUFFIXES = ("-worker", "-broker")
 
 
 def labels(queue: MessageQueue) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from celeriac.broker.connection import BrokerURL
 from celeriac.broker.keys import QueueKeys
 from celeriac.spec.queue import MessageQueue
-from celeriac_operator.resources import Object, names
+from celeriac_operator.resources import Object, broker_secret, names
 
 STREAMS = 4
 
@@ -52,13 +52,19 @@ def scaled_object(queue: MessageQueue, *, url: BrokerURL) -> Object:
     }
 
 
-def trigger_authentication(queue: MessageQueue, *, broker: Object, url: BrokerURL) -> Object | None:
+def trigger_authentication(queue: MessageQueue, *, url: BrokerURL) -> Object | None:
     """Build the TriggerAuthentication, for a broker with a password; its Secret holds the parts."""
     if url.password is None:
         return None
-    references = [{"parameter": "password", "name": broker["name"], "key": "password"}]
-    if url.username:
-        references.append({"parameter": "username", "name": broker["name"], "key": "username"})
+    given = {
+        "password": url.password,
+        "username": url.username,
+        "sentinelPassword": url.options.get("sentinel_password"),
+    }
+    secret = queue.name + broker_secret.SUFFIX
+    references = [
+        {"parameter": part, "name": secret, "key": part} for part, value in given.items() if value
+    ]
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "TriggerAuthentication",

@@ -10,7 +10,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from celeriac.spec.conditions import Reason
 from celeriac.spec.queue import MessageQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What keeps a backend from running a queue's workers until somebody helps."""
+
+    reason: Reason
+    message: str
+    """For people: what is in the way, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +45,8 @@ class Fleet:
     """Why a worker died last, for people."""
     lost: tuple[str, ...] = ()
     """Workers that died, and whose messages may still be held; until acknowledged."""
+    obstacle: Obstacle | None = None
+    """What kept the backend from doing what it was told last."""
 
     @property
     def running(self) -> int:

@@ -74,7 +74,12 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 @click.group(
     cls=Commands,
     epilog=EXIT_CODES,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        # Options of a worker in a pod: CELERIAC_WORKER_CONCURRENCY and so on.
+        "auto_envvar_prefix": "CELERIAC",
+    },
 )
 @click.option(
     "--version",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import click
 
@@ -17,7 +18,13 @@ Example:
   celeriac worker -A app:app -Q message-delivery --pool threads --concurrency 10""",
 )
 @click.option(
-    "-A", "--app", "app_name", required=True, metavar="MODULE:APP", help="The Celery app."
+    "-A",
+    "--app",
+    "app_name",
+    envvar="CELERIAC_WORKER_APP",
+    required=True,
+    metavar="MODULE:APP",
+    help="The Celery app.",
 )
 @click.option("-Q", "--queue", required=True, help="The queue to consume.")
 @click.option(
@@ -28,7 +35,11 @@ Example:
     help="solo: one at a time; prefork: processes (for CPU, keeps time limits); threads: for I/O.",
 )
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=1, show_default=True)
-@click.option("--name", default="", help="The worker's name on the broker; unique.")
+@click.option(
+    "--name",
+    default="",
+    help="The worker's name on the broker; unique. After a colon at its end comes the start time.",
+)
 @click.option(
     "--soft-timeout", type=click.FloatRange(min=0), default=0, metavar="SECONDS", help="0: none."
 )
@@ -80,6 +91,9 @@ def worker(
     SIGTERM or Ctrl-C drains it: it claims nothing more, finishes what runs, and hands the rest
     back. A second one makes it stop at once.
     """
+    if name.endswith(":"):
+        # Told apart from a worker that had this name before, and may have died with messages in hand.
+        name = f"{name}{int(time.time())}"
     choice = choose(broker)
     app = load_app(app_name)
 

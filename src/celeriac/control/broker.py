@@ -19,6 +19,10 @@ _PAGES = 10
 _PROMOTED_AT_ONCE = 1000
 
 
+class BrokerNotConfigured(redis.RedisError):
+    """Where the broker is, is not known; the text says what must be given, and where."""
+
+
 class QueueAccess(Protocol):
     """One queue on the broker. Every call may raise ``redis.RedisError``."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from datetime import datetime
 
 import redis
 
-from celeriac.backend.base import Backend
+from celeriac.backend.base import Backend, Fleet
 from celeriac.control import plan as planned
-from celeriac.control.broker import Broker, QueueAccess
+from celeriac.control.broker import Broker, BrokerNotConfigured, QueueAccess
 from celeriac.control.clock import Clock
 from celeriac.control.observe import Declared, Observation, heard
 from celeriac.control.scale import ScaleDecision, ScaleMemory, decide
@@ -40,6 +41,10 @@ class Keeper:
         self.decision: ScaleDecision | None = None
         self.unreachable = ""
         """Why the broker did not answer in the last round; empty when it did."""
+        self.trouble = ""
+        """Which planned change failed in the last round, and why; empty when none did."""
+        self.fleet = Fleet()
+        """The workers as the last round saw them."""
         self._backend = backend
         self._broker = broker
         self._clock = clock
@@ -108,6 +113,10 @@ class Keeper:
             return stopping  # leases run out by themselves, but a purge must still come
         return all_done and not fleet.lost
 
+    def next_due(self) -> datetime | None:
+        """When a schedule is due next; None without schedules, or before the first round."""
+        return min((it.next for it in (self._timers or {}).values() if it.next), default=None)
+
     def hurry(self) -> None:
         """End the drains of this queue's workers."""
         self._backend.hurry(self.queue)
@@ -118,13 +127,14 @@ class Keeper:
         return self._broker.queue(queue.queue_name, lease_seconds=queue.spec.worker.lease_seconds)
 
     def _observe(self, down: str) -> Observation:
-        stats, error = None, down
+        stats, error, configured = None, down, True
         if not down:
             try:
                 stats = self._access.stats()
                 self._set_timers()
             except redis.RedisError as failure:
                 stats, error = None, _why(failure)
+                configured = not isinstance(failure, BrokerNotConfigured)
         if error and not self.unreachable:
             logger.warning("%s: the broker cannot be read: %s", self.queue.queue_name, error)
         elif self.unreachable and not error:
@@ -133,13 +143,15 @@ class Keeper:
         seconds = self._clock.seconds()
         since = seconds if error or self._answers_since is None else self._answers_since
         self._answers_since = None if error else since
+        self.fleet = self._backend.observe(self.queue, heard=heard(stats))
         return Observation(
             now=self._clock.now(),
             seconds=seconds,
             answering_s=seconds - since,
-            fleet=self._backend.observe(self.queue, heard=heard(stats)),
+            fleet=self.fleet,
             stats=stats,
             error=error,
+            configured=configured,
             declared=self._declared,
         )
 
@@ -161,14 +173,14 @@ class Keeper:
 
     def _do(self, changes: Iterable[planned.Change]) -> bool:
         """Do what can be done: one change that fails must not keep the next from its turn."""
-        all_done = True
+        all_done, self.trouble = True, ""
         for change in changes:
             try:
                 self._do_one(change)
             except (redis.RedisError, LookupError, OSError) as error:
                 all_done = False
-                name = type(change).__name__
-                logger.warning("%s: %s failed: %s", self.queue.queue_name, name, _why(error))
+                self.trouble = f"{type(change).__name__} failed: {_why(error)}"
+                logger.warning("%s: %s", self.queue.queue_name, self.trouble)
         return all_done
 
     def _do_one(self, change: planned.Change) -> None:
@@ -213,4 +225,6 @@ class Keeper:
 
 
 def _why(error: Exception) -> str:
+    if isinstance(error, BrokerNotConfigured):
+        return str(error)
     return f"{type(error).__name__}: {error}"[:500] if str(error) else type(error).__name__

@@ -28,6 +28,8 @@ class Observation:
     fleet: Fleet
     stats: QueueStats | None = None
     error: str = ""
+    configured: bool = True
+    """Whether it is known where the broker is."""
     answering_s: float = 0.0
     """For how long the broker has answered without a break."""
     declared: Declared | None = None

@@ -84,7 +84,9 @@ def decide(
         return _held(spec, observation, least, held, "Paused"), hold
     needed = math.ceil((stats.ready + stats.leased + stats.due) / spec.worker.slots)
     if scaling.mode == "Off" or (scaling.mode != "Native" and outside_autoscaler):
-        return _held(spec, observation, least, least, "Replicas"), ScaleMemory()
+        # Whoever scales from outside decides; what it wants is what the workers are set to.
+        number = least if scaling.mode == "Off" else fleet.wanted
+        return _held(spec, observation, least, number, "Replicas"), ScaleMemory()
     target = max(least, min(most, needed))
     memory = memory.add(now, target, window_s=window)
     desired = min(most, memory.most())

@@ -93,17 +93,20 @@ def decision_of(status: ScalingStatus) -> ScaleDecision:
 def _ready(observation: Observation, decision: ScaleDecision, queue: MessageQueue) -> Verdict:
     fleet, stats = observation.fleet, observation.stats
     if stats is None:
-        return False, Reason.BROKER_UNREACHABLE, observation.error
+        return False, _unreadable(observation), observation.error
     if queue.spec.paused or stats.paused:
         _, reason, message = _paused(queue, observation)
         return True, reason, message
     if fleet.ready:
         return True, Reason.RUNNING, f"{_workers(fleet.ready)} ready for messages"
+    if fleet.obstacle:
+        return False, fleet.obstacle.reason, fleet.obstacle.message
     if not decision.desired:
         return True, Reason.IDLE, "nothing to do; a message starts a worker"
     if fleet.failures >= STALLED_FAILURES:
         return False, Reason.WORKERS_FAILING, fleet.last_failure
-    return False, Reason.STARTING, f"{_workers(decision.desired)} wanted, none is ready yet"
+    why = f": {fleet.last_failure}" if fleet.last_failure else ""
+    return False, Reason.STARTING, f"{_workers(decision.desired)} wanted, none is ready yet{why}"
 
 
 def _reconciling(observation: Observation, decision: ScaleDecision) -> Verdict:
@@ -127,6 +130,10 @@ def _stalled(observation: Observation, problem: str) -> Verdict:
     fleet = observation.fleet
     if problem:
         return True, Reason.INVALID_SPEC, problem[:4096]
+    if fleet.obstacle:
+        return True, fleet.obstacle.reason, fleet.obstacle.message
+    if not observation.configured:
+        return True, Reason.BROKER_NOT_CONFIGURED, observation.error
     if fleet.failures >= STALLED_FAILURES:
         message = f"died {fleet.failures} times in a row; the last time: {fleet.last_failure}"
         return True, Reason.WORKERS_FAILING, message
@@ -135,8 +142,12 @@ def _stalled(observation: Observation, problem: str) -> Verdict:
 
 def _broker(observation: Observation) -> Verdict:
     if observation.stats is None:
-        return False, Reason.BROKER_UNREACHABLE, observation.error
+        return False, _unreadable(observation), observation.error
     return True, Reason.BROKER_ANSWERS, ""
+
+
+def _unreadable(observation: Observation) -> Reason:
+    return Reason.BROKER_UNREACHABLE if observation.configured else Reason.BROKER_NOT_CONFIGURED
 
 
 def _scaling(queue: MessageQueue, decision: ScaleDecision) -> Verdict:

@@ -67,11 +67,15 @@ def test_replicas_is_the_least_number_with_native() -> None:
 
 @pytest.mark.parametrize(
     ("mode", "outside", "desired"),
-    [("Off", False, 2), ("Off", True, 2), ("KEDA", True, 2), ("HPA", True, 2), ("KEDA", False, 9)],
+    [("Off", False, 2), ("Off", True, 2), ("KEDA", True, 4), ("HPA", True, 4), ("KEDA", False, 9)],
 )
-def test_replicas_is_the_number_in_other_modes(mode: str, outside: bool, desired: int) -> None:
+def test_another_mode_follows_replicas_or_whoever_scales(
+    mode: str, outside: bool, desired: int
+) -> None:
     """Where no outside autoscaler can be, its modes are taken as Native."""
-    found = decision({"ready": 90}, replicas=2, autoscaling={"mode": mode}, outside=outside)
+    found = decision(
+        {"ready": 90}, wanted=4, replicas=2, autoscaling={"mode": mode}, outside=outside
+    )
 
     assert found.desired == desired
 

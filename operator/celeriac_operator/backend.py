@@ -1,0 +1,226 @@
+"""Runs the workers of queues as Deployments: the same protocol as child processes on one machine.
+
+Everything is read from the World. Everything that is written goes through the Applier, but for two things:
+the number of replicas, through /scale, and the order in which pods go, as an annotation of theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Mapping
+
+from celeriac.backend.base import Fleet, Obstacle
+from celeriac.spec.conditions import Reason
+from celeriac.spec.queue import MessageQueue
+from celeriac_operator import kinds
+from celeriac_operator.api import Api, ApiError, Kind
+from celeriac_operator.apply import Applier, Blocked
+from celeriac_operator.brokers import Place
+from celeriac_operator.fleet import costs, fleet_of, held
+from celeriac_operator.resources import Object, names
+from celeriac_operator.resources.broker_secret import broker_secret
+from celeriac_operator.resources.config_map import config_map
+from celeriac_operator.resources.deployment import deployment, seed
+from celeriac_operator.resources.disruption import disruption_budget
+from celeriac_operator.resources.network import network_policy
+from celeriac_operator.resources.scaled_object import scaled_object, trigger_authentication
+from celeriac_operator.seen import DeploymentSeen, Key
+from celeriac_operator.settings import Settings
+from celeriac_operator.world import World
+
+logger = logging.getLogger(__name__)
+
+#: A second deletion with this grace ends a drain.
+_HURRY_S = 1
+
+
+class KubernetesBackend:
+    """Workers as pods. One queue's calls come one after the other; queues may be worked on at once."""
+
+    def __init__(self, api: Api, world: World, applier: Applier, settings: Settings) -> None:
+        self._api = api
+        self._world = world
+        self._applier = applier
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._places: dict[Key, Place] = {}
+        self._obstacles: dict[Key, Obstacle] = {}
+        self._heard: dict[Key, Mapping[str, int]] = {}
+        self._acknowledged: dict[Key, set[str]] = {}
+
+    def place(self, key: Key, place: Place | None) -> None:
+        """Say where a queue's broker is; None while nobody knows."""
+        with self._lock:
+            if place is None:
+                self._places.pop(key, None)
+            else:
+                self._places[key] = place
+
+    def forget(self, key: Key) -> None:
+        """Forget a queue that does not exist any more."""
+        with self._lock:
+            for known in (self._places, self._obstacles, self._heard, self._acknowledged):
+                known.pop(key, None)
+        self._applier.forget(key)
+
+    # --- the protocol ---------------------------------------------------------------------------
+
+    def observe(self, queue: MessageQueue, *, heard: Mapping[str, int]) -> Fleet:
+        key = key_of(queue)
+        with self._lock:
+            self._heard[key] = heard
+            known = self._acknowledged.setdefault(key, set())
+            known &= heard.keys()
+            news = heard.keys() - known
+            obstacle = self._obstacles.get(key)
+        return fleet_of(
+            self._deployment(queue),
+            self._world.pods(key),
+            heard=news,
+            gone=self._world.gone(key),
+            obstacle=obstacle,
+        )
+
+    def ensure(self, queue: MessageQueue, *, replicas: int) -> None:
+        key = key_of(queue)
+        with self._lock:
+            place = self._places.get(key)
+        if place is None:
+            return  # nothing can be rendered; what runs goes on running
+        try:
+            self._ensure(queue, place, replicas)
+        except Blocked as blocked:
+            with self._lock:
+                self._obstacles[key] = blocked.obstacle
+            raise
+        with self._lock:
+            self._obstacles.pop(key, None)
+
+    def remove(self, queue: MessageQueue) -> None:
+        namespace, name = key_of(queue)
+        uid = queue.metadata.uid
+        for kind, suffix in (
+            (kinds.SCALED_OBJECTS, ""),
+            (kinds.AUTHENTICATIONS, ""),
+            (kinds.DEPLOYMENTS, ""),
+            (kinds.BUDGETS, ""),
+            (kinds.POLICIES, ""),
+            (kinds.CONFIG_MAPS, "-worker"),
+        ):
+            self._applier.delete(kind, namespace, name + suffix, owner=uid)
+
+    def hurry(self, queue: MessageQueue) -> None:
+        for pod in self._world.pods(key_of(queue)):
+            if pod.deleting:
+                options = {"gracePeriodSeconds": _HURRY_S, "preconditions": {"uid": pod.uid}}
+                self._api.delete(kinds.PODS, pod.namespace, pod.name, options)
+
+    def acknowledge(self, queue: MessageQueue, workers: Collection[str]) -> None:
+        with self._lock:
+            self._acknowledged.setdefault(key_of(queue), set()).update(workers)
+
+    # --- the objects ----------------------------------------------------------------------------
+
+    def _ensure(self, queue: MessageQueue, place: Place, replicas: int) -> None:
+        image = queue.spec.worker.image or self._settings.image
+        if not image:
+            text = "spec.worker.image must be given: the operator has no default"
+            raise Blocked(Obstacle(Reason.INVALID_SPEC, text))
+        before = self._deployment(queue)
+        secret = self._secret(queue, place)
+        self._applier.ensure(kinds.CONFIG_MAPS, config_map(queue))
+        self._applier.ensure(kinds.BUDGETS, disruption_budget(queue))
+        self._maybe(queue, kinds.POLICIES, network_policy(queue), self._settings.network_policy)
+        body = deployment(queue, image=image, broker=secret, broker_digest=place.digest)
+        first = seed(queue, image=image, replicas=_first_replicas(queue))
+        self._applier.ensure(kinds.DEPLOYMENTS, body, seed=first)
+        self._scale(queue, place, replicas, before)
+
+    def _secret(self, queue: MessageQueue, place: Place) -> Object:
+        """The key with the URL, in a Secret beside the workers; made there when it has to be."""
+        namespace, name = place.secret
+        away = namespace != queue.metadata.namespace
+        if away or (queue.spec.autoscaling.mode == "KEDA" and place.url.password is not None):
+            body = broker_secret(queue, text=place.text, url=place.url)
+            self._applier.ensure_secret(body)
+            if away:
+                return {"name": body["metadata"]["name"], "key": "url"}
+        return {"name": name, "key": place.key}
+
+    def _maybe(self, queue: MessageQueue, kind: Kind, body: Object | None, wanted: bool) -> None:
+        if wanted and body is not None:
+            self._applier.ensure(kind, body)
+        else:
+            namespace, name = key_of(queue)
+            self._applier.delete(kind, namespace, name, owner=queue.metadata.uid)
+
+    # --- the number of workers ------------------------------------------------------------------
+
+    def _scale(
+        self, queue: MessageQueue, place: Place, replicas: int, before: DeploymentSeen | None
+    ) -> None:
+        """Let one, and only one, say how many run: us, KEDA, or whoever else."""
+        mode = queue.spec.autoscaling.mode
+        seen = self._deployment(queue)
+        if mode == "KEDA":
+            self._maybe(
+                queue,
+                kinds.AUTHENTICATIONS,
+                trigger_authentication(queue, url=place.url),
+                wanted=True,
+            )
+            self._applier.ensure(kinds.SCALED_OBJECTS, scaled_object(queue, url=place.url))
+            return
+        self._maybe(queue, kinds.SCALED_OBJECTS, None, wanted=False)
+        self._maybe(queue, kinds.AUTHENTICATIONS, None, wanted=False)
+        if seen is None or self._world.child(kinds.SCALED_OBJECTS, *key_of(queue)) is not None:
+            return  # KEDA still holds on to it
+        if mode == "HPA":
+            # A HorizontalPodAutoscaler leaves nothing alone but zero: hand over something to scale.
+            if before is not None and before.mode != "HPA" and not seen.replicas:
+                self._set_replicas(seen, _first_replicas(queue))
+            return
+        if seen.replicas != replicas:
+            if replicas < seen.replicas:
+                self._order_pods(key_of(queue), to_zero=not replicas)
+            self._set_replicas(seen, replicas)
+
+    def _set_replicas(self, seen: DeploymentSeen, replicas: int) -> None:
+        body = {"spec": {"replicas": replicas}}
+        where = (seen.namespace, seen.name)
+        logger.info("%s/%s: %d workers, before %d", *where, replicas, seen.replicas)
+        answer = self._api.merge(kinds.DEPLOYMENTS, *where, body, manager=names.SCALER, sub="scale")
+        self._world.scaled(seen, replicas, int(answer["metadata"].get("resourceVersion") or 0))
+
+    def _order_pods(self, key: Key, *, to_zero: bool) -> None:
+        """Let idle workers go first. Without this the scale-down is merely less kind, so go on."""
+        if to_zero:
+            return
+        with self._lock:
+            heard = self._heard.get(key, {})
+        pods = {pod.name: pod for pod in self._world.pods(key)}
+        for name, cost in costs(pods.values(), held(heard)).items():
+            body = {"metadata": {"annotations": {names.DELETION_COST: str(cost)}}}
+            try:
+                self._api.merge(kinds.PODS, key[0], name, body, manager=names.MANAGER)
+            except ApiError as error:
+                logger.info("%s/%s: its deletion cost cannot be set: %s", key[0], name, error)
+
+    def _deployment(self, queue: MessageQueue) -> DeploymentSeen | None:
+        namespace, name = key_of(queue)
+        seen = self._world.deployment(namespace, name)
+        return seen if seen is not None and seen.owner == queue.metadata.uid else None
+
+
+def key_of(queue: MessageQueue) -> Key:
+    """Namespace and name."""
+    return (queue.metadata.namespace or "default", queue.name)
+
+
+def _first_replicas(queue: MessageQueue) -> int:
+    """What a Deployment is created with: nothing, unless an autoscaler could never start from there."""
+    scaling = queue.spec.autoscaling
+    if scaling.mode != "HPA" or queue.spec.paused:
+        return 0
+    return min(scaling.max_replicas, max(1, scaling.min_replicas, queue.spec.replicas))

@@ -1,0 +1,308 @@
+"""One look after one queue, for every cause alike: resource, Secret, broker, pods and status, in that order.
+
+    read the World -> may we? -> which broker? -> is it ours? -> Keeper.round -> status
+
+What is asked again and again is decided here: when to look next.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from datetime import datetime
+
+from celeriac.control.broker import BrokerNotConfigured, QueueAccess
+from celeriac.control.clock import Clock
+from celeriac.control.keeper import Keeper
+from celeriac.spec.conditions import Condition, ConditionType, Reason, utc
+from celeriac.spec.queue import MessageQueue
+from celeriac_operator import kinds
+from celeriac_operator.api import Api, ApiError
+from celeriac_operator.backend import KubernetesBackend
+from celeriac_operator.brokers import Brokers, Place
+from celeriac_operator.declared import InvalidStored, declared
+from celeriac_operator.reporting import Reporter
+from celeriac_operator.resources import names
+from celeriac_operator.seen import Key, QueueSeen
+from celeriac_operator.settings import Settings
+from celeriac_operator.statuses import hands_off, stalled
+from celeriac_operator.world import World
+
+logger = logging.getLogger(__name__)
+
+#: A queue on the move is looked at this often, one whose workers merely run this often.
+MOVING_S = 1.0
+RUNNING_S = 5.0
+#: What nobody tells us of, such as a Secret that was made at last, is looked for this often.
+BLOCKED_S = 5.0
+#: A deletion is never held up longer than this.
+PURGE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What came of a look: when to look again, and whether something failed."""
+
+    again_s: float | None = None
+    trouble: str = ""
+
+
+@dataclass(slots=True)
+class _Kept:
+    uid: str
+    token: str
+    keeper: Keeper
+    access: QueueAccess
+
+
+class NoBroker:
+    """Stands in for a broker that nobody knows."""
+
+    def __init__(self, why: BrokerNotConfigured) -> None:
+        self._why = why
+
+    def queue(self, name: str, *, lease_seconds: int) -> QueueAccess:
+        return _NoQueue(self._why)  # type: ignore[return-value]  # all of it raises
+
+
+class _NoQueue:
+    def __init__(self, why: BrokerNotConfigured) -> None:
+        self._why = why
+
+    def __getattr__(self, name: str) -> object:
+        raise self._why
+
+
+class Reconciler:
+    """Looks after queues, one at a time for each key; keys may be worked on at once."""
+
+    def __init__(
+        self,
+        api: Api,
+        world: World,
+        brokers: Brokers,
+        backend: KubernetesBackend,
+        reporter: Reporter,
+        *,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self._api = api
+        self._world = world
+        self._brokers = brokers
+        self._backend = backend
+        self._reporter = reporter
+        self._settings = settings
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: dict[Key, _Kept] = {}
+
+    def keepers(self) -> dict[Key, Keeper]:
+        """Everything that is looked after now."""
+        with self._lock:
+            return {key: kept.keeper for key, kept in self._kept.items()}
+
+    def look(self, key: Key) -> Look:
+        """Look after one queue. Raises ApiError, and Fenced when this replica does not lead."""
+        seen = self._world.queue(key)
+        if seen is None:
+            self._forget(key)
+            return Look()
+        if seen.hands_off:
+            self._reporter.report(seen, hands_off(self._reporter.stored(seen), self._clock.now()))
+            return Look()
+        if seen.deletion_time:
+            return self._delete(seen)
+        problem = ""
+        kept = self._kept_of(seen)
+        try:
+            queue = declared(seen)
+        except InvalidStored as error:
+            problem = str(error)
+            if kept is None:
+                self._stall(seen, Reason.INVALID_SPEC, problem)
+                return Look(self._settings.resync)
+            queue = kept.keeper.queue
+        self._keep_finalizer(seen, queue)
+        place, why = self._place(seen)
+        if place is not None and (older := self._older(seen, place)) is not None:
+            return self._give_way(seen, queue, older)
+        keeper = self._keeper(seen, queue, place, why)
+        keeper.round(problem=problem)
+        assert keeper.status is not None
+        self._reporter.report(seen, keeper.status)
+        return Look(self._again(keeper), keeper.trouble)
+
+    # --- which queue, which broker --------------------------------------------------------------
+
+    def _place(self, seen: QueueSeen) -> tuple[Place | None, BrokerNotConfigured | None]:
+        try:
+            place = self._brokers.place(seen)
+        except BrokerNotConfigured as error:
+            self._backend.place(seen.queue, None)
+            self._brokers.forget(seen.queue)
+            return None, error
+        self._backend.place(seen.queue, place)
+        return place, None
+
+    def _older(self, seen: QueueSeen, place: Place) -> QueueSeen | None:
+        """Another resource that had this queue of this broker first."""
+        for other in self._world.namesakes(seen.queue_name):
+            if (other.created, other.uid) >= (seen.created, seen.uid):
+                continue
+            try:
+                if self._brokers.place(other).identity == place.identity:
+                    return other
+            except BrokerNotConfigured:
+                continue
+        return None
+
+    def _give_way(self, seen: QueueSeen, queue: MessageQueue, older: QueueSeen) -> Look:
+        text = (
+            f"the queue {seen.queue_name} on this broker belongs to the MessageQueue {older.name} in "
+            f"{older.namespace}, which is older: delete one of them, or set another spec.queue"
+        )
+        self._backend.remove(queue)
+        self._drop(seen.queue)
+        self._stall(seen, Reason.QUEUE_TAKEN, text)
+        return Look(self._settings.resync)
+
+    def _stall(self, seen: QueueSeen, reason: Reason, message: str) -> None:
+        status = stalled(
+            self._reporter.stored(seen),
+            name=seen.name,
+            generation=seen.generation,
+            reason=reason,
+            message=message,
+            now=self._clock.now(),
+        )
+        self._reporter.report(seen, status)
+
+    # --- keepers --------------------------------------------------------------------------------
+
+    def _kept_of(self, seen: QueueSeen) -> _Kept | None:
+        with self._lock:
+            kept = self._kept.get(seen.queue)
+        return kept if kept is not None and kept.uid == seen.uid else None
+
+    def _keeper(
+        self,
+        seen: QueueSeen,
+        queue: MessageQueue,
+        place: Place | None,
+        why: BrokerNotConfigured | None,
+    ) -> Keeper:
+        kept, token = self._kept_of(seen), place.text if place else str(why)
+        if place is not None:
+            broker = self._brokers.link(seen, place)
+        if kept is not None and kept.token == token:
+            kept.keeper.declare(queue)
+            return kept.keeper
+        source = broker if place is not None else NoBroker(why or BrokerNotConfigured("no broker"))
+        keeper = Keeper(
+            queue,
+            backend=self._backend,
+            broker=source,
+            clock=self._clock,
+            outside_autoscaler=True,
+        )
+        keeper.status = kept.keeper.status if kept else self._reporter.stored(seen)
+        access = source.queue(queue.queue_name, lease_seconds=queue.spec.worker.lease_seconds)
+        with self._lock:
+            self._kept[seen.queue] = _Kept(seen.uid, token, keeper, access)
+        return keeper
+
+    def _forget(self, key: Key) -> None:
+        self._drop(key)
+        self._backend.forget(key)
+        self._reporter.forget(key)
+
+    def _drop(self, key: Key) -> None:
+        with self._lock:
+            self._kept.pop(key, None)
+        self._brokers.forget(key)
+
+    def _again(self, keeper: Keeper) -> float:
+        """When to look again, if nobody calls before."""
+        decision, fleet, status = keeper.decision, keeper.fleet, keeper.status
+        assert decision is not None
+        assert status is not None
+        wait = float(self._settings.resync)
+        if keeper.unreachable or fleet.obstacle:
+            wait = BLOCKED_S
+        elif (
+            (decision.ready or decision.leased or decision.due or decision.hold_seconds)
+            or (fleet.starting or fleet.waiting or fleet.draining or fleet.outdated or fleet.lost)
+            or fleet.running != decision.desired
+        ):
+            wait = MOVING_S
+        elif fleet.running:
+            wait = RUNNING_S
+        if (due := keeper.next_due()) is not None:
+            wait = min(wait, max(0.05, (due - self._clock.now()).total_seconds()))
+        return wait
+
+    # --- deletion -------------------------------------------------------------------------------
+
+    def _keep_finalizer(self, seen: QueueSeen, queue: MessageQueue) -> None:
+        """A finalizer while, and only while, something is to be done when the resource goes."""
+        wanted = queue.spec.deletion_policy == "Purge"
+        if wanted != (names.PURGE_FINALIZER in seen.finalizers):
+            others = [it for it in seen.finalizers if it != names.PURGE_FINALIZER]
+            self._set_finalizers(seen, [*others, names.PURGE_FINALIZER] if wanted else others)
+
+    def _set_finalizers(self, seen: QueueSeen, finalizers: list[str]) -> None:
+        meta = {"finalizers": finalizers, "resourceVersion": str(seen.version), "uid": seen.uid}
+        try:
+            self._api.merge(
+                *(kinds.QUEUES, seen.namespace, seen.name, {"metadata": meta}),
+                manager=names.MANAGER,
+            )
+        except ApiError as error:
+            if not error.not_found:
+                raise
+
+    def _delete(self, seen: QueueSeen) -> Look:
+        """Let go of a resource that is being deleted; it must go, broker or no broker."""
+        if names.PURGE_FINALIZER not in seen.finalizers:
+            return Look()  # what belongs to it goes with it
+        age = self._clock.now() - datetime.fromisoformat(seen.deletion_time)
+        late = age.total_seconds() > PURGE_S
+        try:
+            keeper = self._deleting_keeper(seen)
+            if not keeper.leave() and not late:
+                return Look(MOVING_S)
+            why = keeper.unreachable
+            if late and not why:
+                self._kept[seen.queue].access.purge()
+        except (BrokerNotConfigured, InvalidStored) as error:
+            why = str(error)
+        others = [it for it in seen.finalizers if it != names.PURGE_FINALIZER]
+        self._set_finalizers(seen, others)
+        self._tell_of_purge(seen, why)
+        self._drop(seen.queue)
+        return Look()
+
+    def _deleting_keeper(self, seen: QueueSeen) -> Keeper:
+        if (kept := self._kept_of(seen)) is not None:
+            return kept.keeper  # with the broker that it had: the Secret may be gone already
+        place, why = self._place(seen)
+        if why is not None:
+            raise why
+        return self._keeper(seen, declared(seen), place, why)
+
+    def _tell_of_purge(self, seen: QueueSeen, why: str) -> None:
+        text = (
+            f"the messages could not be purged, and stay on the broker: {why}" if why else "purged"
+        )
+        self._reporter.tell(
+            seen,
+            Condition(
+                type=ConditionType.BROKER_REACHABLE,
+                status="False" if why else "True",
+                reason=Reason.BROKER_UNREACHABLE if why else Reason.BROKER_ANSWERS,
+                message=text,
+                last_transition_time=utc(self._clock.now()),
+            ),
+        )
