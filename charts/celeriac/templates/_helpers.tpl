@@ -1,37 +1,62 @@
 {{- define "celeriac.name" -}}
-{{- printf "%s" (ternary .Release.Name (printf "%s-celeriac" .Release.Name) (contains "celeriac" .Release.Name)) | trunc 50 | trimSuffix "-" -}}
+{{- $own := ternary .Release.Name (printf "%s-celeriac" .Release.Name) (contains "celeriac" .Release.Name) -}}
+{{- .Values.fullnameOverride | default $own | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
+{{- /* Selectors are immutable in a Deployment: these never change. */ -}}
 {{- define "celeriac.selector" -}}
 app.kubernetes.io/name: celeriac-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{- define "celeriac.labels" -}}
-{{ include "celeriac.selector" . }}
+{{- define "celeriac.valkeySelector" -}}
+app.kubernetes.io/name: celeriac-valkey
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "celeriac.release" -}}
+app.kubernetes.io/part-of: celeriac
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "celeriac.labels" -}}
+{{ include "celeriac.selector" . }}
+app.kubernetes.io/component: operator
+{{ include "celeriac.release" . }}
+{{- end -}}
+
+{{- define "celeriac.valkeyLabels" -}}
+{{ include "celeriac.valkeySelector" . }}
+app.kubernetes.io/component: broker
+{{ include "celeriac.release" . }}
+{{- end -}}
+
+{{- define "celeriac.testLabels" -}}
+app.kubernetes.io/name: celeriac-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: test
+{{ include "celeriac.release" . }}
 {{- end -}}
 
 {{- define "celeriac.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ with .Values.image.digest }}@{{ . }}{{ end }}
 {{- end -}}
 
 {{- define "celeriac.serviceAccount" -}}
-{{ ternary (default (include "celeriac.name" .) .Values.serviceAccount.name) (default "default" .Values.serviceAccount.name) .Values.serviceAccount.create }}
+{{ .Values.serviceAccount.name | default (ternary (include "celeriac.name" .) "default" .Values.serviceAccount.create) }}
 {{- end -}}
 
-{{- define "celeriac.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile: {type: RuntimeDefault}
-{{- end -}}
-
-{{- define "celeriac.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{- /* What every pod of the chart needs to get onto a node. */ -}}
+{{- define "celeriac.placement" -}}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
