@@ -59,6 +59,8 @@ class Consumer:
         self.count = 0
         self._finished: deque[Settlement] = deque()
         self._oldest_finished = 0.0
+        #: Leases whose settling got no answer: it may have happened.
+        self._sent_before: set[Lease] = set()
         self._settling = threading.Lock()
         self._lost: set[Lease] = set()
         self._policy = QueuePolicy()
@@ -150,10 +152,14 @@ class Consumer:
         self._sleep(claim.next_due_ms)
         return False
 
-    def settle(self) -> bool:
-        """Settle what is finished; False when the broker could not be reached."""
-        if not self._settling.acquire(blocking=False):
-            return True  # another thread is at it, and will take ours along or leave them to the keeper
+    def settle(self, *, wait: bool = False) -> bool:
+        """Settle what is finished; False when the broker could not be reached.
+
+        Another thread may be at it, and will take ours along or leave them to the keeper; with ``wait`` all
+        is settled when this returns.
+        """
+        if not self._settling.acquire(blocking=wait):
+            return True
         try:
             batch: list[Settlement] = []
             while self._finished:
@@ -163,20 +169,24 @@ class Consumer:
             answers = self.ask(lambda: self.queue.settle(batch))
             if answers is None:
                 self._finished.extendleft(reversed(batch))
+                self._sent_before.update(settlement.message.lease for settlement in batch)
                 return False
         finally:
             self._settling.release()
             self.finished_one.set()
         for settlement, ours in zip(batch, answers, strict=True):
             if not ours:
-                message = settlement.message
-                logger.warning(
-                    "%s[%s] finished after its lease was lost (%s): it counts where it runs again",
-                    message.task,
-                    message.id,
-                    type(settlement.outcome).__name__,
-                )
+                self._tell_refused(settlement.message, type(settlement.outcome).__name__)
+        self._sent_before.clear()
         return True
+
+    def _tell_refused(self, message: Message, outcome: str) -> None:
+        if message.lease in self._sent_before:
+            text = "%s[%s] was settled just before the broker went away, or its lease is lost (%s)"
+            logger.info(text, message.task, message.id, outcome)
+        else:
+            text = "%s[%s] finished after its lease was lost (%s): it counts where it runs again"
+            logger.warning(text, message.task, message.id, outcome)
 
     def renew(self, *, also: Message | None = None) -> None:
         """Keep the leases of everything held, and note those that are gone."""
@@ -219,7 +229,7 @@ class Consumer:
 
     def give_back_all(self) -> None:
         """Hand back everything, running messages too: the process is about to end."""
-        self.settle()
+        self.settle(wait=True)
         self.give_back()
         leases = list(self.running)
         if leases:
@@ -282,7 +292,7 @@ class Consumer:
         return answer
 
     def _declare(self) -> None:
-        self.queue.declare(self._policy)
+        self.queue.declare(self._policy, only_if_absent=True)
 
     def _after_trouble(self, text: str, remedy: Callable[[], None] | None = None) -> None:
         self.connected_since = None

@@ -32,6 +32,7 @@ def run_solo(consumer: Consumer, runner: AttemptRunner, *, most: int = 0) -> Non
 def close(consumer: Consumer) -> None:
     """Hand back what has not started, and settle what has finished."""
     deadline = time.monotonic() + LAST_SETTLE_S
-    while not (consumer.give_back() and consumer.settle()) and time.monotonic() < deadline:
+    # Settled for sure: leaving would make ready again what another thread is still settling.
+    while not (consumer.give_back() and consumer.settle(wait=True)) and time.monotonic() < deadline:
         time.sleep(0.1)
     consumer.leave()
