@@ -97,6 +97,10 @@ class Arena(ABC):
         """Publish jobs, and note when the broker said that it has them."""
 
     @abstractmethod
+    def send_surely(self, jobs: Sequence[Job]) -> None:
+        """Publish jobs until the broker says that it has them, however often it goes away."""
+
+    @abstractmethod
     def waiting(self) -> int:
         """How many messages are not finished, as far as the broker knows."""
 
@@ -190,6 +194,10 @@ class Arena(ABC):
     def finished(self, jobs: Collection[str]) -> bool:
         """Whether all these jobs have been finished by some run."""
         return self.history.read().finished.issuperset(jobs)
+
+    def ended_since(self, at: float) -> bool:
+        """Whether some run has finished since then."""
+        return any(run.finished and run.finished > at for run in reversed(self.history.read().runs))
 
     def verdict(self, *, dead: Collection[str] = (), without: Collection[str] = ()) -> Verdict:
         """Judge what happened so far; jobs in ``without`` are not looked at."""

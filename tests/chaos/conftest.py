@@ -11,7 +11,7 @@ import pytest
 
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import Row, table
-from tests.chaos.settings import SEED
+from tests.chaos.settings import LONG, SEED
 from tests.chaos.stock import Stock
 
 _rows: list[Row] = []
@@ -46,6 +46,14 @@ def celeriac_arena(_make: Callable[..., Any]) -> Callable[..., Celeriac]:
 def stock_arena(_make: Callable[..., Any]) -> Callable[..., Stock]:
     """Make an arena of stock Celery."""
     return lambda **options: _make(Stock, **options)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give long rows the time they take."""
+    if LONG:
+        for item in items:
+            if Path(__file__).parent in item.path.parents:
+                item.add_marker(pytest.mark.timeout(3600))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

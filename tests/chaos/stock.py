@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from tests.chaos.arena import SLOTS, Arena, Job, Pool
 from tests.chaos.processes import Command, Worker, eventually
@@ -65,11 +66,23 @@ class Stock(Arena):
                     queue="chaos",
                     producer=producer,
                     ignore_result=True,
+                    retry=False,
                 )
                 self.accepted[job.id] = time.monotonic()
 
     def on_death(self, worker: Worker) -> None:
         """Celery has nobody who would take back what a worker held."""
+
+    def send_surely(self, jobs: Sequence[Job]) -> None:
+        """Publish jobs until the broker says that it has them; each try may have been one message."""
+        for job in jobs:
+            while True:
+                try:
+                    self.send([job])
+                    break
+                except (OperationalError, OSError):
+                    self.uncertain.add(job.id)
+                    time.sleep(0.02)
 
     def waiting(self) -> int:
         with self.app.connection_for_read() as connection:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.chaos.ours import Celeriac
 from tests.chaos.processes import Fleet, eventually
 from tests.chaos.report import Row, row
 from tests.chaos.settings import LONG, scale
+from tests.chaos.stock import Stock
 
 WORKERS = 2
 #: What `appendfsync everysec` may hold back, by its documentation: "in the worst case ... 2 seconds".
@@ -25,7 +27,7 @@ EVERYSEC_S = 2.0
 
 
 @contextmanager
-def _feeding(arena: Celeriac, jobs: list[Job], *, seconds: float) -> Iterator[threading.Thread]:
+def _feeding(arena: Arena, jobs: list[Job], *, seconds: float) -> Iterator[threading.Thread]:
     """Publish jobs in the background, spread over so many seconds."""
     start, step = time.monotonic(), seconds / len(jobs)
 
@@ -45,10 +47,12 @@ def _feeding(arena: Celeriac, jobs: list[Job], *, seconds: float) -> Iterator[th
 
 
 def _kill_often(
-    arena: Celeriac, fleet: Fleet, *, kills: int, harm: Callable[[], None] | None = None
+    arena: Arena, fleet: Fleet, *, kills: int, harm: Callable[[], None] | None = None
 ) -> None:
     """Kill the broker while workers are at work and the producer publishes."""
     for number in range(kills):
+        since = time.monotonic()
+        eventually(partial(arena.ended_since, since), within_s=10, what="a worker resumes")
         arena.catch_busy(fleet)
         time.sleep(arena.random.uniform(0.3, 1.0))
         # Once, it stays away for longer than a lease.
@@ -166,3 +170,17 @@ def test_a_broker_that_writes_every_second_forgets_the_last_seconds_at_most(
     assert oldest_s <= EVERYSEC_S
     assert not verdict.dead and not verdict.strangers
     assert not verdict.unexplained, verdict.unexplained[:5]
+
+
+if LONG:
+
+    @pytest.mark.parametrize("pool", POOLS)
+    def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
+        arena: Stock = stock_arena(appendfsync="always")
+        fleet = arena.fleet(pool, size=WORKERS, supervised=True)
+        jobs = work(20_000, ms=lambda: arena.random.uniform(0, 1))
+        with _feeding(arena, jobs, seconds=60):
+            _kill_often(arena, fleet, kills=30)
+        arena.drained()
+        note = f"{len(fleet.ended)} workers left for good and were started anew"
+        report(_line("broker SIGKILL, AOF always", arena, pool, arena.verdict(), note))
