@@ -26,7 +26,8 @@ unit: .venv/dev  ## run the tests that need no server (seconds)
 lint: .venv/dev  ## check style, types, architecture and the tree
 	@failed=; \
 	for check in "ruff check" "ruff format --check" "mypy" "lint-imports" \
-	    "python scripts/check_tree.py" "python scripts/render_docs.py --check"; do \
+	    "python scripts/check_tree.py" "python scripts/render_docs.py --check" \
+	    "python -m scripts.render_charts --check"; do \
 	    echo "$$check"; $(BIN)/$$check || failed="$$failed '$$check'"; \
 	done; \
 	[ -z "$$failed" ] || { echo "lint failed:$$failed"; exit 1; }
@@ -35,8 +36,9 @@ format: .venv/dev  ## let ruff lay out the code and mend what it can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-docs: .venv/dev  ## renew the generated parts of docs/
+docs: .venv/dev  ## renew the generated parts of docs/ and charts/
 	$(BIN)/python scripts/render_docs.py
+	$(BIN)/python -m scripts.render_charts
 
 bench: .venv/dev  ## compare with stock Celery on this machine (minutes; args: ARGS=--quick)
 	$(BIN)/python -m bench.throughput $(ARGS)
