@@ -89,9 +89,12 @@ class Queue:
 
     # --- the record -----------------------------------------------------------------------------
 
-    def declare(self, policy: QueuePolicy) -> int:
-        """Write the queue's record and return its version, which grows only when something changed."""
-        flat: list[Argument] = []
+    def declare(self, policy: QueuePolicy, *, only_if_absent: bool = False) -> int:
+        """Write the queue's record and return its version, which grows only when something changed.
+
+        With ``only_if_absent`` a policy that is there stays, whoever declared it and however lately.
+        """
+        flat: list[Argument] = ["1" if only_if_absent else "0"]
         for field, value in record_fields(policy).items():
             flat += (field, value)
         version = int(self._run("declare", *flat))

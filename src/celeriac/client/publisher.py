@@ -45,8 +45,8 @@ class Publisher:
 
     def _declared(self, name: str) -> Queue:
         queue = self.peek(name)
-        if not self.client.hexists(queue.keys.record, "version"):
-            queue.declare(QueuePolicy())
+        if not self.client.hexists(queue.keys.record, "policy"):
+            queue.declare(QueuePolicy(), only_if_absent=True)
         self._open[name] = queue
         return queue
 
