@@ -69,8 +69,16 @@ def test_every_metric_is_documented_and_nothing_else() -> None:
     table = page("operations.md").partition("| metric | type | labels |")[2].partition("\n\n")[0]
     assert set(re.findall(r"mq_\w+", table)) == exported
     mentioned = set(re.findall(r"mq_\w+", "".join(path.read_text() for path in PAGES)))
-    per_worker = {"mq_worker_slots", "mq_worker_slots_busy", "mq_worker_ready"}
-    assert mentioned <= exported | per_worker
+    elsewhere = "".join(
+        (ROOT / name).read_text()
+        for name in ("src/celeriac/worker/http.py", "operator/celeriac_operator/metrics.py")
+    )
+    of_processes = {
+        name + suffix
+        for name in re.findall(r'"(mq_\w+)"', elsewhere)
+        for suffix in ("", "_total", "_seconds")
+    }
+    assert mentioned <= exported | of_processes
 
 
 def test_reasons_of_dead_letters_are_those_of_the_code() -> None:
