@@ -129,6 +129,8 @@ class Engine:
                 registry=made,
                 settings=kopf_settings(self._watched),
                 standalone=True,
+                # kopf would look up a name for the uid it runs under, and a pod's uid has none.
+                identity=self._config.identity,
                 clusterwide=not namespaces,
                 namespaces=list(namespaces),
                 stop_flag=self._stop,

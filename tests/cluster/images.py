@@ -136,7 +136,7 @@ def _buildah(store: Path, *args: str) -> str:
             "buildah",
             f"--root={store}/root",
             f"--runroot={store}/run",
-            "--storage-driver=vfs",
+            "--storage-driver=overlay",
             *args,
         ],
         capture_output=True,
