@@ -130,7 +130,7 @@ class Engine:
                 settings=kopf_settings(self._watched),
                 standalone=True,
                 # kopf would look up a name for the uid it runs under, and a pod's uid has none.
-                identity=self._config.identity,
+                identity=self._config.identity,  # type: ignore[arg-type]  # its type is private
                 clusterwide=not namespaces,
                 namespaces=list(namespaces),
                 stop_flag=self._stop,
