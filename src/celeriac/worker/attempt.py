@@ -1,4 +1,4 @@
-"""One attempt: a leased message goes in, user code runs under Celery's tracer, a settlement comes out.
+"""One attempt at a message, and what its end means: the queue's policy, inside Celery's tracer.
 
 Celery's tracer fires the signals, keeps ``self.request``, stores results and calls canvas callbacks, as in
 any Celery worker. We supply its ``Info`` class, which is where the tracer asks what an exception means:
@@ -9,24 +9,19 @@ signals see a retry and not a failure that is later taken back.
 from __future__ import annotations
 
 import json
-import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from celery import Celery, states
+from celery import states
 from celery.app.task import Context
-from celery.app.trace import TraceInfo, build_tracer
-from celery.exceptions import Ignore, Reject, Retry
-from celery.worker import state as worker_state
+from celery.app.trace import TraceInfo
+from celery.exceptions import Reject, Retry
 
-from celeriac.broker.capture import current as current_capture
 from celeriac.broker.message import (
     DONE,
     DeadLetter,
-    Discard,
     Failure,
     Message,
     NewMessage,
@@ -34,15 +29,13 @@ from celeriac.broker.message import (
     RetryAt,
     Settlement,
 )
-from celeriac.client import progress
-from celeriac.spec.policies import QueuePolicy
 from celeriac.worker import record
 from celeriac.worker.failure import describe
-from celeriac.worker.limits import TimeLimits
-from celeriac.worker.opening import Call, Opener, Undeliverable
+from celeriac.worker.opening import Call
 from celeriac.worker.outcome import decide
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from celeriac.worker.runner import AttemptRunner
 
 # Celery takes every request field that Context does not know for a header of the user's, and would send
 # our attempt along with whatever the task publishes.
@@ -57,6 +50,9 @@ class Attempt:
     message: Message
     call: Call
     started_ms: int
+    started: float = field(default_factory=time.monotonic)
+    reason: str = "failed"
+    """What the history says of a failure."""
     captured: NewMessage | None = None
     gave_up: bool = False
     requeued: bool = False
@@ -70,7 +66,7 @@ class Attempt:
 
     def outcome_of(self, error: BaseException) -> Outcome:
         """Ask the queue's policy what a failure of user code leads to."""
-        failure = self.describe(error, reason="failed")
+        failure = self.describe(error, reason=self.reason)
         if self.captured is not None:
             # retry(throw=False) and then an error: the retry was sent, as far as the user can tell.
             return self.captured_retry(failure)
@@ -117,6 +113,12 @@ class Attempt:
         self.requeued = True
         return RetryAt(delay_ms=0, failure=failure)
 
+    def settlement(self, outcome: Outcome) -> Settlement:
+        """Settle the message; one that is handed back counts as a delivery and not as an attempt."""
+        if self.requeued:
+            return Settlement(self.message, outcome)
+        return Settlement(self.message, outcome, int((time.monotonic() - self.started) * 1000))
+
     def describe(self, error: BaseException, *, reason: str) -> Failure:
         """Describe an error of this attempt for the history."""
         return describe(
@@ -124,7 +126,7 @@ class Attempt:
             reason=reason,
             worker=self.runner.worker,
             started_ms=self.started_ms,
-            ended_ms=_now_ms(),
+            ended_ms=now_ms(),
         )
 
 
@@ -162,118 +164,6 @@ class PolicyInfo(TraceInfo):  # type: ignore[misc]
         self.outcome = req.celeriac.outcome_of_return()
 
 
-class AttemptRunner:
-    """Runs attempts in this process. Safe to call from many threads at once."""
-
-    def __init__(
-        self,
-        *,
-        app: Celery,
-        queue_name: str,
-        worker: str,
-        opener: Opener,
-        policy: Callable[[], QueuePolicy],
-        progress_sink: Callable[[Message], progress.ProgressSink],
-        limits: TimeLimits | None = None,
-    ) -> None:
-        self.app = app
-        self.queue_name = queue_name
-        self.worker = worker
-        self.policy = policy
-        self._progress_sink = progress_sink
-        self._limits = limits
-        self._opener = opener
-        self._tracers: dict[str, Any] = {}
-
-    def run(self, message: Message) -> Settlement:
-        """Run one message to its end and return what it leads to."""
-        try:
-            call = self._opener.open(message)
-        except Undeliverable as error:
-            logger.error("%s[%s] is undeliverable: %s", message.task, message.id, error)
-            record.undeliverable(self.app, message, error)
-            return _undeliverable(message, error, self.worker)
-        if message.id in worker_state.revoked:
-            with record.harmless(message):
-                record.revoked(call.task, call.context(), reason="revoked")
-            return Settlement(message, Discard("revoked"))
-        attempt = Attempt(runner=self, message=message, call=call, started_ms=_now_ms())
-        call.request["celeriac"] = attempt
-        sink = progress.current.set(self._progress_sink(message))
-        started = time.monotonic()
-        try:
-            outcome = self._trace(attempt, call)
-        finally:
-            progress.current.reset(sink)
-        if attempt.requeued:  # "not by me": it counts as a delivery and not as an attempt
-            return Settlement(message, outcome)
-        return Settlement(message, outcome, int((time.monotonic() - started) * 1000))
-
-    def _trace(self, attempt: Attempt, call: Call) -> Outcome:
-        task, message = call.task, attempt.message
-        tracer = self._tracers.get(task.name) or self._prepare(task)
-        try:
-            if self._limits is None:
-                info = tracer(message.id, call.args, call.kwargs, call.request)[1]
-            else:
-                with self._limits.kept(message, task, call.request, call.max_attempts):
-                    info = tracer(message.id, call.args, call.kwargs, call.request)[1]
-        except Reject as error:
-            return attempt.outcome_of_reject(error)
-        except BaseException as error:
-            # One task must not end the worker for all others, whatever it raises.
-            return self._untraced(attempt, call, error)
-        return attempt.outcome_of_return() if info is None else _outcome_of(info)
-
-    def _untraced(self, attempt: Attempt, call: Call, error: BaseException) -> Outcome:
-        """Handle what Celery's tracer lets pass: what ends a process, and errors of its own."""
-        if isinstance(error, Exception) and not isinstance(error, MemoryError):
-            # The result backend is away, or the soft limit struck outside user code.
-            logger.error(
-                "%s[%s] ended outside its task: %r", call.task.name, call.request["id"], error
-            )
-            return attempt.outcome_of(error)
-        outcome = attempt.outcome_of(error)
-        plain = error if isinstance(error, Exception) else _as_exception(error)
-        with record.harmless(attempt.message):
-            if isinstance(outcome, RetryAt):
-                record.retried(call.task, call.context(), plain, when=outcome.delay_ms / 1000)
-            else:
-                record.failed(call.task, call.context(), plain)
-        return outcome
-
-    def _prepare(self, task: Any) -> Any:
-        retry = task.retry
-
-        def capturing_retry(*args: Any, **kwargs: Any) -> Any:
-            attempt = getattr(task.request, "celeriac", None)
-            token = current_capture.set(attempt)
-            try:
-                return retry(*args, **kwargs)
-            except (Retry, Reject, Ignore):
-                raise
-            except Exception:
-                if attempt is not None:
-                    attempt.gave_up = True
-                raise
-            finally:
-                current_capture.reset(token)
-
-        task.retry = capturing_retry
-        tracer = build_tracer(
-            task.name,
-            task,
-            self.app.loader,
-            self.worker,
-            app=self.app,
-            Info=PolicyInfo,
-        )
-        # Celery itself calls __trace__ for tasks that run inside others.
-        task.__trace__ = tracer
-        self._tracers[task.name] = tracer
-        return tracer
-
-
 def _with_retries(head: bytes, retries: int) -> bytes:
     """Take back the count that ``retry()`` raised: the queue counts, so that a redrive starts afresh."""
     loaded = json.loads(head)
@@ -286,28 +176,6 @@ def _with_retries(head: bytes, retries: int) -> bytes:
     return json.dumps(loaded, separators=(",", ":"), ensure_ascii=False).encode() if loaded else b""
 
 
-def _as_exception(error: BaseException) -> Exception:
-    # Result backends can only keep exceptions.
-    return RuntimeError(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__)
-
-
-def _outcome_of(info: Any) -> Outcome:
-    outcome: Outcome = info.outcome
-    return outcome
-
-
-def _undeliverable(message: Message, error: Undeliverable, worker: str) -> Settlement:
-    now = _now_ms()
-    failure = Failure(
-        reason=error.reason,
-        error=type(error.__cause__ or error).__name__,
-        message=str(error),
-        worker=worker,
-        started_ms=now,
-        ended_ms=now,
-    )
-    return Settlement(message, DeadLetter(reason=error.reason, failure=failure))
-
-
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Milliseconds since the epoch, by this machine's clock."""
     return time.time_ns() // 1_000_000

@@ -26,7 +26,6 @@ from celeriac.broker.message import Lease, Message, Outcome
 from celeriac.broker.queue import Queue
 from celeriac.client.progress import QueueProgress
 from celeriac.worker import http, record
-from celeriac.worker.attempt import AttemptRunner
 from celeriac.worker.consumer import Consumer
 from celeriac.worker.keeper import Keeper
 from celeriac.worker.limits import Slot, TimeLimits, limits_declared
@@ -35,6 +34,7 @@ from celeriac.worker.pools.prefork import Prefork
 from celeriac.worker.pools.solo import run_solo
 from celeriac.worker.pools.threads import run_threads
 from celeriac.worker.remote import RemoteControl
+from celeriac.worker.runner import AttemptRunner
 
 logger = logging.getLogger(__name__)
 

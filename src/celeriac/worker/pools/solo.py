@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from queue import Empty
 
-from celeriac.worker.attempt import AttemptRunner
 from celeriac.worker.consumer import Consumer
+from celeriac.worker.runner import AttemptRunner
 
 #: How long a closing pool tries to settle its last outcomes with the broker out of reach.
 LAST_SETTLE_S = 5.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 
-from celeriac.worker.attempt import AttemptRunner
 from celeriac.worker.consumer import Consumer
 from celeriac.worker.pools.solo import close
+from celeriac.worker.runner import AttemptRunner
 
 logger = logging.getLogger(__name__)
 

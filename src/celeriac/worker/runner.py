@@ -1,0 +1,168 @@
+"""Runs attempts: a leased message goes in, user code runs under Celery's tracer, a settlement comes out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from celery.app.trace import build_tracer
+from celery.exceptions import Ignore, Reject, Retry
+from celery.worker import state as worker_state
+
+from celeriac.broker.capture import current as current_capture
+from celeriac.broker.message import (
+    DeadLetter,
+    Discard,
+    Failure,
+    Message,
+    Outcome,
+    RetryAt,
+    Settlement,
+)
+from celeriac.client import progress
+from celeriac.spec.policies import QueuePolicy
+from celeriac.worker import record
+from celeriac.worker.attempt import Attempt, PolicyInfo, now_ms
+from celeriac.worker.limits import TimeLimits
+from celeriac.worker.opening import Call, Opener, Undeliverable
+
+logger = logging.getLogger(__name__)
+
+
+class AttemptRunner:
+    """Runs attempts in this process. Safe to call from many threads at once."""
+
+    def __init__(
+        self,
+        *,
+        app: Celery,
+        queue_name: str,
+        worker: str,
+        opener: Opener,
+        policy: Callable[[], QueuePolicy],
+        progress_sink: Callable[[Message], progress.ProgressSink],
+        limits: TimeLimits | None = None,
+    ) -> None:
+        self.app = app
+        self.queue_name = queue_name
+        self.worker = worker
+        self.policy = policy
+        self._progress_sink = progress_sink
+        self._limits = limits
+        self._opener = opener
+        self._tracers: dict[str, Any] = {}
+
+    def run(self, message: Message) -> Settlement:
+        """Run one message to its end and return what it leads to."""
+        try:
+            call = self._opener.open(message)
+        except Undeliverable as error:
+            logger.error("%s[%s] is undeliverable: %s", message.task, message.id, error)
+            record.undeliverable(self.app, message, error)
+            return _undeliverable(message, error, self.worker)
+        if message.id in worker_state.revoked:
+            with record.harmless(message):
+                record.revoked(call.task, call.context(), reason="revoked")
+            return Settlement(message, Discard("revoked"))
+        attempt = self._attempt(message, call)
+        sink = progress.current.set(self._progress_sink(message))
+        try:
+            outcome = self._trace(attempt, call)
+        finally:
+            progress.current.reset(sink)
+        return attempt.settlement(outcome)
+
+    def _attempt(self, message: Message, call: Call) -> Attempt:
+        attempt = Attempt(runner=self, message=message, call=call, started_ms=now_ms())
+        call.request["celeriac"] = attempt
+        return attempt
+
+    def _trace(self, attempt: Attempt, call: Call) -> Outcome:
+        task, message = call.task, attempt.message
+        tracer = self._tracers.get(task.name) or self._prepare(task)
+        try:
+            if self._limits is None:
+                info = tracer(message.id, call.args, call.kwargs, call.request)[1]
+            else:
+                with self._limits.kept(message, task, call.request, call.max_attempts):
+                    info = tracer(message.id, call.args, call.kwargs, call.request)[1]
+        except Reject as error:
+            return attempt.outcome_of_reject(error)
+        except BaseException as error:
+            # One task must not end the worker for all others, whatever it raises.
+            return self._untraced(attempt, call, error)
+        return attempt.outcome_of_return() if info is None else _outcome_of(info)
+
+    def _untraced(self, attempt: Attempt, call: Call, error: BaseException) -> Outcome:
+        """Handle what Celery's tracer lets pass: what ends a process, and errors of its own."""
+        if isinstance(error, Exception) and not isinstance(error, MemoryError):
+            # The result backend is away, or the soft limit struck outside user code.
+            logger.error(
+                "%s[%s] ended outside its task: %r", call.task.name, call.request["id"], error
+            )
+            return attempt.outcome_of(error)
+        outcome = attempt.outcome_of(error)
+        plain = error if isinstance(error, Exception) else _as_exception(error)
+        with record.harmless(attempt.message):
+            if isinstance(outcome, RetryAt):
+                record.retried(call.task, call.context(), plain, when=outcome.delay_ms / 1000)
+            else:
+                record.failed(call.task, call.context(), plain)
+        return outcome
+
+    def _prepare(self, task: Any) -> Any:
+        _let_attempts_take_retries(task)
+        tracer = self._tracers[task.name] = self._build(task)
+        return tracer
+
+    def _build(self, task: Any) -> Any:
+        # Celery itself calls __trace__ for tasks that run inside others.
+        task.__trace__ = tracer = build_tracer(
+            task.name, task, self.app.loader, self.worker, app=self.app, Info=PolicyInfo
+        )
+        return tracer
+
+
+def _let_attempts_take_retries(task: Any) -> None:
+    retry = task.retry
+
+    def capturing_retry(*args: Any, **kwargs: Any) -> Any:
+        attempt = getattr(task.request, "celeriac", None)
+        token = current_capture.set(attempt)
+        try:
+            return retry(*args, **kwargs)
+        except (Retry, Reject, Ignore):
+            raise
+        except Exception:
+            if attempt is not None:
+                attempt.gave_up = True
+            raise
+        finally:
+            current_capture.reset(token)
+
+    task.retry = capturing_retry
+
+
+def _as_exception(error: BaseException) -> Exception:
+    # Result backends can only keep exceptions.
+    return RuntimeError(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__)
+
+
+def _outcome_of(info: Any) -> Outcome:
+    outcome: Outcome = info.outcome
+    return outcome
+
+
+def _undeliverable(message: Message, error: Undeliverable, worker: str) -> Settlement:
+    now = now_ms()
+    failure = Failure(
+        reason=error.reason,
+        error=type(error.__cause__ or error).__name__,
+        message=str(error),
+        worker=worker,
+        started_ms=now,
+        ended_ms=now,
+    )
+    return Settlement(message, DeadLetter(reason=error.reason, failure=failure))
