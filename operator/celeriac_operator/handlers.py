@@ -67,22 +67,29 @@ def registry(
     def connect(**_: Any) -> kopf.ConnectionInfo:
         return login()
 
-    @kopf.on.startup(registry=made)
-    async def begin(**_: Any) -> None:
-        async def heart() -> None:
-            while True:
-                beat()
-                await asyncio.sleep(_BEAT_S)
-
-        _HEARTS.add(asyncio.create_task(heart()))
-
+    _register_heart(made, beat)
     for kind in watched:
         _register(made, kind, world, affected=affected, relisted=relisted)
     return made
 
 
-#: A task that nobody holds may be collected.
-_HEARTS: set[asyncio.Task[None]] = set()
+def _register_heart(made: kopf.OperatorRegistry, beat: Callable[[], None]) -> None:
+    """Beat as long as kopf's loop turns."""
+    hearts: list[asyncio.Task[None]] = []
+
+    async def heart() -> None:
+        while True:
+            beat()
+            await asyncio.sleep(_BEAT_S)
+
+    @kopf.on.startup(registry=made)
+    async def begin(**_: Any) -> None:
+        hearts.append(asyncio.create_task(heart()))
+
+    @kopf.on.cleanup(registry=made)
+    async def end(**_: Any) -> None:
+        for it in hearts:
+            it.cancel()
 
 
 def _register(

@@ -155,6 +155,8 @@ def _set_up_logging(level: str) -> None:
     )
     # kopf tells of every handler; what goes wrong is enough.
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    # It runs in a thread of ours, and the signals are ours too.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     for name in ("aiohttp", "urllib3", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

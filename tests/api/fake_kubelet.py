@@ -12,31 +12,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import kopf
-
 from celeriac_operator import kinds
-from celeriac_operator.api import Api, ApiError, Kind
-from celeriac_operator.fence import Fence
-from tests.cluster.cluster import SERVER, Cluster
+from celeriac_operator.api import ApiError, Kind
+from tests.api.kube import admin_api
+from tests.cluster.cluster import Cluster
 
 NODE = "fake"
 NODES = Kind("Node", "nodes")
 _STEP_S = 0.1
 _HEARTBEAT_S = 10.0
-TESTS = "tests"
-
-
-def admin_api(cluster: Cluster) -> Api:
-    """A client with all rights; call it in threads that are inside the cluster's network only."""
-    fence = Fence()
-    fence.open_until(float("inf"))
-
-    def login() -> kopf.ConnectionInfo:
-        return kopf.ConnectionInfo(
-            server=SERVER, ca_path=str(cluster.folder / "ca.crt"), token="admin-token"
-        )
-
-    return Api(login, fence=fence)
 
 
 @dataclass
