@@ -15,14 +15,14 @@ from datetime import datetime
 from celeriac.control.broker import BrokerNotConfigured, QueueAccess
 from celeriac.control.clock import Clock
 from celeriac.control.keeper import Keeper
-from celeriac.spec.conditions import Condition, ConditionType, Reason, utc
+from celeriac.spec.conditions import Reason
 from celeriac.spec.queue import MessageQueue
 from celeriac_operator import kinds
 from celeriac_operator.api import Api, ApiError
 from celeriac_operator.backend import KubernetesBackend
 from celeriac_operator.brokers import Brokers, Place
 from celeriac_operator.declared import InvalidStored, declared
-from celeriac_operator.reporting import Reporter
+from celeriac_operator.reporting import News, Reporter
 from celeriac_operator.resources import names
 from celeriac_operator.seen import Key, QueueSeen
 from celeriac_operator.settings import Settings
@@ -293,16 +293,8 @@ class Reconciler:
         return self._keeper(seen, declared(seen), place, why)
 
     def _tell_of_purge(self, seen: QueueSeen, why: str) -> None:
-        text = (
-            f"the messages could not be purged, and stay on the broker: {why}" if why else "purged"
-        )
-        self._reporter.tell(
-            seen,
-            Condition(
-                type=ConditionType.BROKER_REACHABLE,
-                status="False" if why else "True",
-                reason=Reason.BROKER_UNREACHABLE if why else Reason.BROKER_ANSWERS,
-                message=text,
-                last_transition_time=utc(self._clock.now()),
-            ),
-        )
+        if why:
+            text = f"the messages could not be purged, and stay on the broker: {why}"
+            self._reporter.tell(seen, News("Purge", "NotPurged", text, warning=True))
+        else:
+            self._reporter.tell(seen, News("Purge", "Purged", "the queue was purged"))

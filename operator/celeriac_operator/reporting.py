@@ -7,6 +7,7 @@ write wakes all who watch: they are written when they have moved noticeably, and
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 import uuid
@@ -45,6 +46,8 @@ def must_write(
         return True
     if since_s < COUNTS_S:
         return False
+    if _texts(written) != _texts(new):
+        return True
     pairs = [(getattr(written, name), getattr(new, name)) for name in _COUNTS]
     if any(_noticeable(before, now) for before, now in pairs):
         return True
@@ -60,6 +63,11 @@ def _facts(status: MessageQueueStatus) -> tuple[Any, ...]:
         *(status.desired_replicas, status.draining_replicas, status.scaling.limited_by),
         *(conditions, status.schedules),
     )
+
+
+def _texts(status: MessageQueueStatus) -> list[str]:
+    """What the conditions say, but for numbers."""
+    return [re.sub(r"\d+", "#", it.message) for it in status.conditions]
 
 
 def _noticeable(before: int, now: int) -> bool:
@@ -93,10 +101,25 @@ def transitions_to_tell(
     return found
 
 
-def event(seen: QueueSeen, condition: Condition, *, identity: str, now: datetime) -> Object:
-    """Build the Event of a transition. Pure but for its name."""
+@dataclass(frozen=True, slots=True)
+class News:
+    """What an Event tells."""
+
+    action: str
+    reason: str
+    text: str
+    warning: bool = False
+
+
+def news_of(condition: Condition) -> News:
+    """What to tell of a condition that has changed."""
     bad = condition.status == ("True" if condition.type in _ABNORMAL else "False")
     text = condition.message or f"{condition.type} is {condition.status}"
+    return News(condition.type, condition.reason, text, bad)
+
+
+def event(seen: QueueSeen, news: News, *, identity: str, now: datetime) -> Object:
+    """Build an Event. Pure but for its name."""
     return {
         "apiVersion": kinds.EVENTS.api_version,
         "kind": kinds.EVENTS.name,
@@ -104,10 +127,10 @@ def event(seen: QueueSeen, condition: Condition, *, identity: str, now: datetime
         "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": f"{names.GROUP}/operator",
         "reportingInstance": identity[:128],
-        "action": condition.type,
-        "reason": condition.reason,
-        "type": "Warning" if bad else "Normal",
-        "note": text[:1000],
+        "action": news.action,
+        "reason": news.reason,
+        "type": "Warning" if news.warning else "Normal",
+        "note": news.text[:1000],
         "regarding": {
             "apiVersion": kinds.QUEUES.api_version,
             "kind": kinds.QUEUES.name,
@@ -154,16 +177,12 @@ class Reporter:
         )
         known.status, known.at = status, self._now()
         for condition in transitions_to_tell(known.told, status.conditions):
-            self.tell(seen, condition)
+            self.tell(seen, news_of(condition))
 
-    def tell(self, seen: QueueSeen, condition: Condition) -> None:
+    def tell(self, seen: QueueSeen, news: News) -> None:
         """Make an Event. It is for people: nothing else waits for it, or fails with it."""
-        logger.info(
-            "%s/%s: %s is %s: %s %s",
-            *(seen.namespace, seen.name, condition.type, condition.status),
-            *(condition.reason, condition.message),
-        )
-        body = event(seen, condition, identity=self._identity, now=datetime.now(tz=UTC))
+        logger.info("%s/%s: %s: %s", seen.namespace, seen.name, news.reason, news.text)
+        body = event(seen, news, identity=self._identity, now=datetime.now(tz=UTC))
         try:
             self._api.create(kinds.EVENTS, seen.namespace, body, manager=names.MANAGER)
         except ApiError as error:
