@@ -1,0 +1,47 @@
+"""Helm, and a real API server for what only that can judge."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chart.charts import Helm
+from tests.chart.server import Server
+from tests.cluster import programs
+from tests.cluster.cluster import control_plane
+
+
+@pytest.fixture(scope="session")
+def helm_program() -> Path:
+    """Helm: on Linux the one that a Python package carries, elsewhere the machine's own."""
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        return programs.clients() / "helm"
+    found = shutil.which("helm")
+    if found is None:
+        pytest.skip("helm is not installed")
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def helm(helm_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Helm without a cluster, and without a user's settings."""
+    home = str(tmp_path_factory.mktemp("helm"))
+    names = ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")
+    environment = {"PATH": os.environ["PATH"], **dict.fromkeys(names, home)}
+    return Helm((str(helm_program),), environment)
+
+
+@pytest.fixture(scope="session")
+def server(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An API server on which the resource's chart is installed, and nothing runs."""
+    lacking = programs.missing(programs.CONTROL_PLANE_NEEDS)
+    if lacking and not os.environ.get("CI"):
+        pytest.skip("no API server here: " + "; ".join(lacking))
+    with control_plane() as running:
+        yield Server.prepared(running, helm, tmp_path_factory.mktemp("server"))
