@@ -29,10 +29,11 @@ Example:
 @click.option("-Q", "--queue", required=True, help="The queue to consume.")
 @click.option(
     "--pool",
-    type=click.Choice(["solo", "prefork", "threads"], case_sensitive=False),
+    type=click.Choice(["solo", "prefork", "threads", "asyncio"], case_sensitive=False),
     default="prefork",
     show_default=True,
-    help="solo: one at a time; prefork: processes (for CPU, keeps time limits); threads: for I/O.",
+    help="solo: one at a time; prefork: processes (for CPU, keeps time limits); threads: for I/O; "
+    "asyncio: async def tasks, hundreds at once.",
 )
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=1, show_default=True)
 @click.option(

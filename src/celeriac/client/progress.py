@@ -57,7 +57,10 @@ class Progress:
 
 
 class QueueProgress:
-    """Keeps a message's progress on the broker for a day, writing at most every `interval_s` seconds."""
+    """Keeps a message's progress on the broker for a day, writing at most every `interval_s` seconds.
+
+    `run` does the writing: where nobody may wait for the broker, in a thread (of one's own: order counts).
+    """
 
     def __init__(
         self,
@@ -66,11 +69,13 @@ class QueueProgress:
         *,
         interval_s: float = MIN_INTERVAL_S,
         clock: Callable[[], float] = time.time,
+        run: Callable[[Callable[[], None]], object] = lambda write: write(),
     ) -> None:
         self._queue = queue
         self._key = queue.keys.progress(message_id)
         self._interval_s = interval_s
         self._clock = clock
+        self._run = run
         self._next_write: float | None = None
 
     def report(self, done: int, total: int, note: str) -> None:
@@ -85,6 +90,9 @@ class QueueProgress:
             "note": note[:_NOTE_CHARS],
             "updatedMs": int(now * 1000),
         }
+        self._run(lambda: self._write(fields))
+
+    def _write(self, fields: dict[Any, Any]) -> None:
         try:
             pipeline = self._queue.client.pipeline(transaction=False)
             pipeline.hset(self._key, mapping=fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from celeriac.worker.main import WorkerOptions, run_worker
+from celeriac.worker.main import run_worker
+from celeriac.worker.options import WorkerOptions
 
 __all__ = ["WorkerOptions", "run_worker"]

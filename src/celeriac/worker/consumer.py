@@ -87,8 +87,7 @@ class Consumer:
     def begin(self, message: Message) -> bool:
         """Note that a message starts; False when its lease was lost while it waited."""
         self.last_take = started = time.monotonic()
-        if started - self.leases_seen > self.queue.lease_ms / 1000:
-            # The process was frozen, or starved: what waits here may have been run elsewhere.
+        if self.stale:
             self.renew(also=message)
         if message.lease in self._lost:
             self._lost.discard(message.lease)
@@ -97,8 +96,18 @@ class Consumer:
         self.running[message.lease] = (message, started)
         return True
 
+    @property
+    def stale(self) -> bool:
+        """Whether what waits may have been run elsewhere: the process was frozen, or starved."""
+        return time.monotonic() - self.leases_seen > self.queue.lease_ms / 1000
+
     def finish(self, settlement: Settlement) -> None:
         """Note that a message ended; it is settled soon, at once when nothing else waits."""
+        if self.note_end(settlement) or self.waiting.empty():
+            self.settle()
+
+    def note_end(self, settlement: Settlement) -> bool:
+        """Note that a message ended, without asking the broker; True when it is time to settle."""
         message = settlement.message
         entry = self.running.pop(message.lease, None)
         now = time.monotonic()
@@ -108,8 +117,7 @@ class Consumer:
             self._oldest_finished = now
         self._finished.append(settlement)
         self.count += 1
-        if self.settle_is_due(now) or self.waiting.empty():
-            self.settle()
+        return self.settle_is_due(now)
 
     def settle_is_due(self, now: float) -> bool:
         """Whether finished messages have waited long enough."""

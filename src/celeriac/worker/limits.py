@@ -7,11 +7,13 @@ the whole message, so that the parent can say what became of it.
 
 from __future__ import annotations
 
+import logging
 import mmap
 import signal
 import struct
 import time
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -19,6 +21,8 @@ from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
 from celeriac.broker.message import Message
+
+logger = logging.getLogger(__name__)
 
 #: When it started, hard limit, attempt, delivery, lost deliveries, expiry, the message's own max_attempts,
 #: and the lengths of the five texts that follow: lease, id, task, head, body.
@@ -134,16 +138,46 @@ class Slot:
         return Running(started, hard, most, message)
 
 
-def limits_declared(app: Celery, *, soft_s: float, hard_s: float) -> str:
-    """Say who declares time limits, for a pool that cannot keep them; empty when nobody does."""
-    tasks = sorted(
-        name for name, task in app.tasks.items() if task.time_limit or task.soft_time_limit
-    )
-    who = ["the queue"] if soft_s or hard_s else []
-    if tasks:
-        more = f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""
-        who.append(f"task {', '.join(tasks[:3])}{more}")
+def limits_of(
+    task: Any, request: dict[str, Any], *, soft_s: float, hard_s: float
+) -> tuple[float, float]:
+    """Soft and hard limit of one message, in seconds; 0 means none.
+
+    The message's own come before the task's, and those before the queue's, which are given.
+    """
+    hard, soft = request.get("timelimit") or (None, None)
+    return soft or task.soft_time_limit or soft_s, hard or task.time_limit or hard_s
+
+
+def warn_of_limits(app: Celery, *, pool: str, soft_s: float, hard_s: float) -> None:
+    """Say whose time limits a pool cannot keep: any on threads, only coroutines' on asyncio."""
+    if pool == "prefork":
+        return
+    what, instead = "a task", "use Prefork to keep them"
+    tasks = [task for name, task in app.tasks.items() if not name.startswith("celery.")]
+    if pool == "asyncio":
+        what, instead = "a plain def task", "use Prefork, or async def, to keep them"
+        tasks = [task for task in tasks if not is_coroutine(task)]
+    declared = _declared(tasks, soft_s=soft_s, hard_s=hard_s)
+    if declared:
+        text = "the %s pool cannot interrupt %s: the time limits of %s are not kept; %s"
+        logger.warning(text, pool, what, declared, instead)
+
+
+def _declared(tasks: list[Any], *, soft_s: float, hard_s: float) -> str:
+    own = sorted(task.name for task in tasks if task.time_limit or task.soft_time_limit)
+    who = ["the queue"] if tasks and (soft_s or hard_s) else []
+    if own:
+        more = f" and {len(own) - 3} more" if len(own) > 3 else ""
+        who.append(f"task {', '.join(own[:3])}{more}")
     return " and ".join(who)
+
+
+def is_coroutine(task: Any) -> bool:
+    """Whether a task's own code is ``async def``."""
+    decorated = getattr(task, "_decorated_fun", None)  # before Celery wrapped it
+    run = getattr(task, "_orig_run", task.run)
+    return iscoroutinefunction(run) or iscoroutinefunction(decorated)
 
 
 class TimeLimits:
@@ -160,13 +194,9 @@ class TimeLimits:
     def kept(
         self, message: Message, task: Any, request: dict[str, Any], max_attempts: int | None
     ) -> TimeLimits:
-        """Enter with ``with``: the limits hold inside.
-
-        The message's own come before the task's, and those before the queue's.
-        """
-        hard, soft = request.get("timelimit") or (None, None)
-        self._soft_now = soft or task.soft_time_limit or self._soft_s
-        self._slot.write(message, hard or task.time_limit or self._hard_s, max_attempts or 0)
+        """Enter with ``with``: the limits hold inside."""
+        self._soft_now, hard_s = limits_of(task, request, soft_s=self._soft_s, hard_s=self._hard_s)
+        self._slot.write(message, hard_s, max_attempts or 0)
         return self
 
     def __enter__(self) -> None:

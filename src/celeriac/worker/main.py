@@ -1,6 +1,6 @@
 """Runs a worker: the user's Celery app, one queue, one pool, until told to stop.
 
-signals -> drain          main thread: the pool (solo, threads) or the parent of children (prefork)
+signals -> drain          main thread: the pool (solo, threads, asyncio) or the parent of children (prefork)
                           keeper thread: leases, late settlements, the end of a drain
                           remote thread: Celery's remote control       http thread: probes, metrics
 """
@@ -11,11 +11,10 @@ import logging
 import os
 import signal
 import socket
-import threading
 import time
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 from billiard import util as billiard_util
 from celery import Celery, signals
@@ -28,8 +27,11 @@ from celeriac.client.progress import QueueProgress
 from celeriac.worker import http, record
 from celeriac.worker.consumer import Consumer
 from celeriac.worker.keeper import Keeper
-from celeriac.worker.limits import Slot, TimeLimits, limits_declared
+from celeriac.worker.limits import Slot, TimeLimits, warn_of_limits
+from celeriac.worker.native import NativeRunner
 from celeriac.worker.opening import Opener
+from celeriac.worker.options import WorkerOptions, check
+from celeriac.worker.pools.aio import Aio
 from celeriac.worker.pools.prefork import Prefork
 from celeriac.worker.pools.solo import run_solo
 from celeriac.worker.pools.threads import run_threads
@@ -38,31 +40,13 @@ from celeriac.worker.runner import AttemptRunner
 
 logger = logging.getLogger(__name__)
 
-Pool = Literal["solo", "prefork", "threads"]
+R = TypeVar("R", bound=AttemptRunner)
 
 #: A broker that is silent for so long counts as gone; blocking reads of ours take a second at most.
 BROKER_TIMEOUT_S = 10.0
 #: A worker whose threads have not moved for so long is not live. Well above the broker's time-out, so
 #: that an outage makes a worker unready and never dead.
 STALE_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerOptions:
-    """How to run a worker. Times are in seconds; a limit of 0 means none."""
-
-    queue: str
-    pool: Pool = "prefork"
-    concurrency: int = 1
-    name: str = ""
-    broker: str | None = None
-    soft_timeout_s: float = 0
-    timeout_s: float = 0
-    drain_s: float = 30
-    lease_s: int = 15
-    http_host: str = "127.0.0.1"
-    http_port: int | None = None
-    log_level: str = "INFO"
 
 
 def run_worker(app: Celery, options: WorkerOptions) -> int:
@@ -80,15 +64,16 @@ class Worker:
     """A worker process and what runs in it."""
 
     def __init__(self, app: Celery, options: WorkerOptions) -> None:
-        _check(options)
+        check(options)
         self.app = app
         self.options = options
         self.name = options.name or f"{options.queue}@{socket.gethostname()}:{os.getpid()}"
         self._url = parse(options.broker or from_environment())
-        slots = {"solo": 1, "threads": options.concurrency, "prefork": 0}[options.pool]
+        slots = {"solo": 1, "prefork": 0}.get(options.pool, options.concurrency)
         self.consumer = Consumer(self._queue(), self.name, slots=slots)
         self.keeper: Keeper | None = None
         self.prefork: Prefork | None = None
+        self.aio: Aio | None = None
         self._remote: RemoteControl | None = None
         self._http: http.Server | None = None
         self._stops = 0
@@ -153,14 +138,7 @@ class Worker:
         app.log.setup(self.options.log_level, redirect_stdouts=False, hostname=self.name)
         signals.worker_init.send(sender=self)
         soft, hard = self._limits()
-        declared = limits_declared(app, soft_s=soft, hard_s=hard)
-        if self.options.pool != "prefork" and declared:
-            logger.warning(
-                "the %s pool cannot interrupt a task: the time limits of %s are not kept; "
-                "use Prefork to keep them",
-                self.options.pool,
-                declared,
-            )
+        warn_of_limits(app, pool=self.options.pool, soft_s=soft, hard_s=hard)
         if app.steps["worker"] or app.steps["consumer"]:
             logger.warning("custom bootsteps are not run: this worker has a consumer of its own")
 
@@ -174,17 +152,28 @@ class Worker:
     def _opener(self) -> Opener:
         return Opener(self.app, queue_name=self.options.queue, hostname=self.name)
 
-    def _runner(self, consumer: Consumer, limits: TimeLimits | None = None) -> AttemptRunner:
+    def _runner(self, kind: type[R], consumer: Consumer, **options: Any) -> R:
         queue = consumer.queue
-        return AttemptRunner(
+        return kind(
             app=self.app,
             queue_name=self.options.queue,
             worker=consumer.name,
             opener=self._opener(),
             policy=consumer.policy,
-            progress_sink=lambda message: QueueProgress(queue, message.id),
-            limits=limits,
+            **{"progress_sink": lambda message: QueueProgress(queue, message.id), **options},
         )
+
+    def _aio(self) -> Aio:
+        soft, hard = self._limits()
+        queue, later = self.consumer.queue, ThreadPoolExecutor(1, "celeriac-progress").submit
+        runner = self._runner(
+            NativeRunner,
+            self.consumer,
+            soft_s=soft,
+            hard_s=hard,
+            progress_sink=lambda message: QueueProgress(queue, message.id, run=later),
+        )
+        return Aio(self.consumer, runner, concurrency=self.options.concurrency)
 
     # --- pools ----------------------------------------------------------------------------------
 
@@ -199,14 +188,20 @@ class Worker:
             )
             self.prefork.run(grace_s=self.options.drain_s, started=self._started)
             return
-        self.keeper = Keeper(self.consumer, parent=self._parent)
+        on_tick = None
+        if self.options.pool == "asyncio":
+            self.aio = self._aio()
+            on_tick = self.aio.watch.tick
+        self.keeper = Keeper(self.consumer, parent=self._parent, on_tick=on_tick)
         self.keeper.start()
         signals.worker_process_init.send(sender=None)
         self._started()
-        runner = self._runner(self.consumer)
-        if self.options.pool == "solo":
-            run_solo(self.consumer, runner)
+        if self.aio is not None:
+            self.aio.run()
+        elif self.options.pool == "solo":
+            run_solo(self.consumer, self._runner(AttemptRunner, self.consumer))
         else:
+            runner = self._runner(AttemptRunner, self.consumer)
             run_threads(self.consumer, runner, concurrency=self.options.concurrency)
         self.keeper.stop()
 
@@ -225,7 +220,8 @@ class Worker:
         limits = TimeLimits(slot, soft_s=soft, hard_s=hard)
         keeper.start()
         most = self.app.conf.worker_max_tasks_per_child or 0
-        run_solo(consumer, self._runner(consumer, limits), most=most)
+        runner = self._runner(AttemptRunner, consumer, limits=limits)
+        run_solo(consumer, runner, most=most)
         keeper.stop()
         signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)
 
@@ -256,6 +252,8 @@ class Worker:
         """How the worker is now."""
         keeper: Keeper | Prefork | None = self.prefork or self.keeper
         beat = keeper.beat if keeper is not None else time.monotonic()
+        if self.aio is not None:
+            beat = min(beat, self.aio.watch.beat)
         live = time.monotonic() - beat < STALE_S
         ready = self.consumer.connected_since is not None and not self.consumer.closing.is_set()
         reason = (
@@ -289,13 +287,15 @@ class Worker:
         return {"total": {self.options.queue: total}, "pool": pool}
 
     def revoke(self, message_id: str, *, terminate: bool) -> bool:
-        """Cancel a message in the queue; with ``terminate``, also kill the child that runs it."""
+        """Cancel a message in the queue; with ``terminate``, also stop it, where a pool can do that."""
         self.consumer.ask(lambda: self.consumer.queue.cancel(message_id))
         if not terminate:
             return False
-        stopped = self.prefork is not None and self.prefork.terminate(message_id)
+        pool = self.prefork or self.aio
+        stopped = pool is not None and pool.terminate(message_id)
         if not stopped:
-            logger.warning("%s is not running in a prefork child here: not terminated", message_id)
+            text = "%s is not running here in a prefork child or as a coroutine: not terminated"
+            logger.warning(text, message_id)
         return stopped
 
     def _running(self) -> list[dict[str, Any]]:
@@ -311,14 +311,3 @@ class Worker:
             {"id": message.id, "name": message.task, "hostname": self.name}
             for message, _ in held.values()
         ]
-
-
-def _check(options: WorkerOptions) -> None:
-    if options.concurrency < 1:
-        raise ValueError("concurrency must be at least 1")
-    if options.pool == "solo" and options.concurrency != 1:
-        raise ValueError("the solo pool runs one task at a time: concurrency must be 1")
-    if options.timeout_s and options.soft_timeout_s >= options.timeout_s:
-        raise ValueError("the soft time limit must be less than the hard one")
-    if threading.current_thread() is not threading.main_thread():
-        raise ValueError("a worker must run in the main thread, where signals arrive")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from celeriac.worker.consumer import Consumer
 from celeriac.worker.pools.solo import close
@@ -22,17 +23,24 @@ def run_threads(consumer: Consumer, runner: AttemptRunner, *, concurrency: int) 
     ]
     for thread in threads:
         thread.start()
-    while not consumer.closing.is_set():
-        if not consumer.claim():
-            # No room, or nothing came. Full: the next settling makes room.
-            consumer.finished_one.wait(0.05 if consumer.held else 0.0)
-            consumer.finished_one.clear()
+    keep_claiming(consumer)
     consumer.give_back()
     for _ in threads:
         consumer.waiting.put(None)
     for thread in threads:
         thread.join()
     close(consumer)
+
+
+def keep_claiming(consumer: Consumer, on_arrival: Callable[[], None] | None = None) -> None:
+    """Claim until the consumer closes; ``on_arrival`` is called when messages may have come."""
+    while not consumer.closing.is_set():
+        if not consumer.claim():
+            # No room, or nothing came. Full: the next settling makes room.
+            consumer.finished_one.wait(0.05 if consumer.held else 0.0)
+            consumer.finished_one.clear()
+        elif on_arrival is not None:
+            on_arrival()
 
 
 def _serve(consumer: Consumer, runner: AttemptRunner) -> None:

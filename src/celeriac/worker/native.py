@@ -1,0 +1,229 @@
+"""Runs attempts of ``async def`` tasks on an event loop.
+
+Celery's tracer cannot wait for a coroutine, so an attempt has three parts. What comes before the task's own
+code (prerun, before_start) is done here; then the coroutine runs; and all that follows from its end (policy,
+result, callbacks, hooks, signals) is Celery's tracer again, see `ending.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from typing import Any
+
+from celery import signals, states
+from celery.app.task import get_actual_ignore_result
+from celery.app.trace import task_has_custom
+from celery.backends.base import DisabledBackend
+from celery.worker import state as worker_state
+from pydantic import BaseModel
+
+from celeriac.broker.message import Discard, Message, Settlement
+from celeriac.client import progress
+from celeriac.worker import ending, record, stacks
+from celeriac.worker.attempt import Attempt
+from celeriac.worker.drive import Drive, Ended
+from celeriac.worker.limits import is_coroutine, limits_of
+from celeriac.worker.opening import Undeliverable
+from celeriac.worker.runner import AttemptRunner
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """What is known of an ``async def`` task before it runs."""
+
+    prepares: bool
+    """Whether it has a before_start of its own."""
+    reacts: bool
+    """Whether it has hooks of its own for its end."""
+    tracks: bool
+    """Whether its result backend is to be told that it starts."""
+    deduplicates: bool
+    """Whether the result backend knows which messages need not run again."""
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """An attempt whose coroutine runs, or is about to."""
+
+    attempt: Attempt
+    native: Native
+    request: Any
+    context: Context
+    soft_s: float
+    hard_s: float
+    drive: Drive | None = None
+    revoked: bool = False
+
+    @property
+    def message(self) -> Message:
+        """The message that this is an attempt at."""
+        return self.attempt.message
+
+
+class NativeRunner(AttemptRunner):
+    """Runs coroutines in three parts, and other tasks whole, in whatever thread calls.
+
+    ``begin`` and ``end`` call user code (hooks, receivers of signals) and may talk to the result backend: not
+    on the loop, unless they are quick. All parts share the attempt's context, whatever threads they run in.
+    """
+
+    def __init__(self, *, soft_s: float = 0, hard_s: float = 0, **options: Any) -> None:
+        """Limits are the queue's, in seconds; 0 means none. The rest is for AttemptRunner."""
+        super().__init__(**options)
+        self._soft_s = soft_s
+        self._hard_s = hard_s
+        self._stores = not isinstance(self.app.backend, DisabledBackend)
+        self._natives: dict[str, Native | None] = {}
+        stacks.keep_tasks_per_context()
+        for task in self.app.tasks.values():
+            self._adopt(task)
+
+    def live(self, message: Message) -> Live | None:
+        """Open a message whose task is a coroutine; None when it is not, or is not to run at all."""
+        name = message.task
+        if name in self._natives:
+            native = self._natives[name]
+        elif name in self.app.tasks:
+            native = self._adopt(self.app.tasks[name])
+        else:
+            return None
+        if native is None or message.id in worker_state.revoked:
+            return None
+        try:
+            call = self._opener.open(message)
+        except Undeliverable:
+            return None
+        soft_s, hard_s = limits_of(
+            call.task, call.request, soft_s=self._soft_s, hard_s=self._hard_s
+        )
+        attempt = self._attempt(message, call)
+        return Live(attempt, native, call.context(), copy_context(), soft_s, hard_s)
+
+    def begins_quickly(self, live: Live) -> bool:
+        """Whether :meth:`begin` calls nobody."""
+        native = live.native
+        return not (
+            native.prepares or native.tracks or native.deduplicates or signals.task_prerun.receivers
+        )
+
+    def begin(self, live: Live) -> Ended | None:
+        """Do what comes before the task's own code; an answer means that it must not run."""
+        try:
+            return live.context.run(self._begin, live)
+        except BaseException as error:
+            return Ended(error=error)
+
+    def _begin(self, live: Live) -> Ended | None:
+        native, task, request = live.native, live.attempt.call.task, live.request
+        progress.current.set(self._progress_sink(live.message))
+        stacks.tasks.push(task)
+        task.request_stack.push(request)
+        if native.deduplicates and self._has_succeeded(request):
+            return Ended()  # which Celery's tracer finds out as well
+        if signals.task_prerun.receivers:
+            signals.task_prerun.send(
+                sender=task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs
+            )
+        self.app.loader.on_task_init(request.id, task)
+        if native.tracks and not get_actual_ignore_result(task, request):
+            here = {"pid": os.getpid(), "hostname": self.worker}
+            task.backend.store_result(request.id, here, states.STARTED, request=request)
+        if native.prepares:
+            task.before_start(request.id, request.args, request.kwargs)
+        return None
+
+    def _has_succeeded(self, request: Any) -> bool:
+        if not request.delivery_info["redelivered"]:
+            return False
+        return bool(self.app.AsyncResult(request.id).state == states.SUCCESS)
+
+    def call(self, live: Live) -> Any:
+        """Call the task: the coroutine that it answers with is its own code."""
+        call = live.attempt.call
+        return call.task(*call.args, **call.kwargs)
+
+    def ends_quickly(self, live: Live, ended: Ended) -> bool:
+        """Whether :meth:`end` calls nobody."""
+        request, task = live.request, live.attempt.call.task
+        return not (
+            ended.error is not None
+            or live.revoked
+            or live.native.reacts
+            or (self._stores and not get_actual_ignore_result(task, request))
+            or request.callbacks
+            or request.chain
+            or request.chord
+            or signals.task_success.receivers
+            or signals.task_postrun.receivers
+        )
+
+    def end(self, live: Live, ended: Ended) -> Settlement:
+        """Do what follows from the end of the task's own code."""
+        # A coroutine that was left behind may still enter its own context.
+        context = live.context.copy() if ended.forced else live.context
+        return context.run(self._end, live, ended)
+
+    def _end(self, live: Live, ended: Ended) -> Settlement:
+        attempt, request = live.attempt, live.request
+        task = attempt.call.task
+        task.request_stack.pop()
+        stacks.tasks.pop()
+        if live.revoked:
+            return self._revoked(live)
+        if ended.forced:
+            attempt.reason = "hard_time_limit"
+        elif task._dump_pydantic_arguments is not None and isinstance(ended.value, BaseModel):
+            ended.value = ended.value.model_dump(mode="json")
+        ending.prepare(ended, began=attempt.started)
+        attempt.call.request = vars(request)
+        return attempt.settlement(self._trace(attempt, attempt.call))
+
+    def _revoked(self, live: Live) -> Settlement:
+        attempt, request = live.attempt, live.request
+        task = attempt.call.task
+        with record.harmless(live.message):
+            record.revoked(task, request, reason="terminated", terminated=True)
+        # Celery kills the process here. In ours, what prerun began has to find its end.
+        signals.task_postrun.send(
+            sender=task,
+            task_id=request.id,
+            task=task,
+            args=request.args,
+            kwargs=request.kwargs,
+            retval=None,
+            state=states.REVOKED,
+        )
+        return attempt.settlement(Discard("revoked"))
+
+    # --- tasks ----------------------------------------------------------------------------------
+
+    def _adopt(self, task: Any) -> Native | None:
+        stacks.keep_requests_per_context(task)
+        native = self._native(task) if is_coroutine(task) else None
+        self._natives[task.name] = native
+        if native is not None:
+            self._prepare(task)
+        return native
+
+    def _native(self, task: Any) -> Native:
+        conf = self.app.conf
+        own = [
+            it for it in ("before_start", "on_success", "after_return") if task_has_custom(task, it)
+        ]
+        return Native(
+            prepares="before_start" in own,
+            reacts="on_success" in own or "after_return" in own,
+            tracks=bool(task.track_started) and self._stores,
+            deduplicates=bool(
+                (conf.task_acks_late or task.acks_late)
+                and conf.worker_deduplicate_successful_tasks
+                and self.app.backend.persistent
+            ),
+        )
+
+    def _build(self, task: Any) -> Any:
+        if self._natives.get(task.name) is None:
+            return super()._build(task)
+        return ending.build(task, app=self.app, worker=self.worker)
