@@ -97,6 +97,7 @@ class OperatorProcess:
 
     def start(self) -> None:
         """Start it; it may have been started before."""
+        self.stop()
         command = [sys.executable, "-m", "celeriac_operator.main"]
         self.cluster.processes.start(self.name, command, env=self._env)
 
