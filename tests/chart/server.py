@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.chart.charts import CHARTS, NAMESPACE, Helm, Object
 from tests.cluster import programs
@@ -14,6 +16,30 @@ from tests.cluster.cluster import Cluster
 
 #: Another team's namespaces.
 OTHERS = ("team-a", "team-b")
+
+
+class Question(NamedTuple):
+    """May somebody do this?"""
+
+    verb: str
+    what: str
+    """leases.coordination.k8s.io, deployments.apps/scale, pods"""
+    namespace: str
+    name: str = ""
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """As a SubjectAccessReview spells it."""
+        kind, _, sub = self.what.partition("/")
+        resource, _, group = kind.partition(".")
+        return {
+            "verb": self.verb,
+            "group": group,
+            "resource": resource,
+            "subresource": sub,
+            "namespace": self.namespace,
+            "name": self.name,
+        }
 
 
 @dataclass(frozen=True)
@@ -80,10 +106,34 @@ class Server:
         )
         return done.stderr
 
-    def may(self, account: str, verb: str, what: str, *, namespace: str = NAMESPACE) -> bool:
-        """Whether a ServiceAccount of our namespace may do something."""
-        user = f"system:serviceaccount:{NAMESPACE}:{account}"
-        answer = self.cluster.kubectl(
-            *("auth", "can-i", verb, what, f"--as={user}", "-n", namespace), check=False
-        )
-        return answer.strip() == "yes"
+    @contextmanager
+    def applied(self, rendering: Iterable[Object]) -> Iterator[None]:
+        """Have objects on the server for the length of a ``with`` block."""
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": [*rendering]})
+        self.cluster.kubectl("create", "-f", "-", stdin=text)
+        try:
+            yield
+        finally:
+            self.cluster.kubectl("delete", "--wait=false", "-f", "-", stdin=text)
+
+    def allowed(self, account: str, questions: Sequence[Question]) -> list[Question]:
+        """Those things that a ServiceAccount of our namespace may do, asked all at once."""
+        reviews = [
+            {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SubjectAccessReview",
+                "spec": {
+                    "user": f"system:serviceaccount:{NAMESPACE}:{account}",
+                    "resourceAttributes": it.attributes,
+                },
+            }
+            for it in questions
+        ]
+        request = json.dumps({"apiVersion": "v1", "kind": "List", "items": reviews})
+        said = "jsonpath={.status.allowed} "
+        answers = self.cluster.kubectl("create", "-f", "-", "-o", said, stdin=request).split()
+        return [
+            question
+            for question, answer in zip(questions, answers, strict=True)
+            if answer == "true"
+        ]

@@ -74,7 +74,8 @@ def test_each_alert_fires_when_it_should_and_not_when_it_only_looks_so(
 
 
 def test_each_alert_is_tried_both_ways() -> None:
-    fires, calm = set(), set()
+    fires: set[str] = set()
+    calm: set[str] = set()
     for one in yaml.safe_load(TESTS.read_text())["tests"]:
         for it in one["alert_rule_test"]:
             assert len(it["exp_alerts"]) <= 1, "once, not once for each queue that is well"
