@@ -43,7 +43,7 @@ def test_a_storm_of_deploys_costs_nobody_a_delivery(
     pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena()
-    rounds = scale(5, 100)
+    rounds = scale(4, 100)
 
     def length() -> float:
         return arena.random.choice([0, 0, 1, 1, 1, 2, 2, 5, 5, 20, LONGEST_MS])

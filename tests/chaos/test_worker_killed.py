@@ -34,7 +34,7 @@ def test_workers_killed_under_load_lose_nothing(
     pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena()
-    kills = scale(6, 100)
+    kills = scale(5, 100)
     _storm(arena, pool, jobs=scale(10_000, 100_000), kills=kills)
     stats = arena.drained(within_s=60)
     verdict = arena.verdict(dead=arena.dead())
@@ -49,7 +49,7 @@ def test_workers_killed_under_load_lose_nothing(
 @pytest.mark.parametrize("pool", POOLS if LONG else ["solo"])
 def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
     arena = stock_arena()
-    kills = scale(6, 100)
+    kills = scale(5, 100)
     _storm(arena, pool, jobs=scale(2_000, 50_000), kills=kills)
     arena.drained()
     verdict = arena.verdict()
