@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from celeriac_operator.metrics import Metrics
 from tests.chart.charts import CHARTS, ROOT, Helm, Object, find, merged
 
 FILE = CHARTS / "celeriac/files/alerts.yaml"
-TESTS = ROOT / "tests/chart/alerts_test.yaml"
+TESTS = yaml.safe_load((ROOT / "tests/chart/alerts_test.yaml").read_text())
 RUNBOOKS = ROOT / "docs/runbooks"
 RULES: dict[str, dict[str, Any]] = {
     it["alert"]: it for group in yaml.safe_load(FILE.read_text())["groups"] for it in group["rules"]
@@ -50,10 +51,8 @@ def check(promtool: str, rules: Path) -> str:
 def fire(promtool: str, folder: Path, rules: dict[str, dict[str, Any]]) -> str:
     """Run the tests of the alerts against some rules; empty when they pass."""
     group = {"name": "celeriac", "rules": [*rules.values()]}
-    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": [group]}))
-    tests = yaml.safe_load(TESTS.read_text())
-    tests["rule_files"] = ["rules.yaml"]
-    (folder / "tests.yaml").write_text(yaml.safe_dump(tests))
+    (folder / "rules.yaml").write_text(json.dumps({"groups": [group]}))
+    (folder / "tests.yaml").write_text(json.dumps({**TESTS, "rule_files": ["rules.yaml"]}))
     done = subprocess.run(
         [promtool, "test", "rules", folder / "tests.yaml"],
         capture_output=True,
@@ -76,7 +75,7 @@ def test_each_alert_fires_when_it_should_and_not_when_it_only_looks_so(
 def test_each_alert_is_tried_both_ways() -> None:
     fires: set[str] = set()
     calm: set[str] = set()
-    for one in yaml.safe_load(TESTS.read_text())["tests"]:
+    for one in TESTS["tests"]:
         for it in one["alert_rule_test"]:
             assert len(it["exp_alerts"]) <= 1, "once, not once for each queue that is well"
             (fires if it["exp_alerts"] else calm).add(it["alertname"])
@@ -133,11 +132,7 @@ def selectors(text: str) -> Iterator[tuple[str, set[str]]]:
 def test_alerts_are_about_metrics_that_exist() -> None:
     known = exported()
     texts = [it["expr"] for it in RULES.values()]
-    texts += [
-        series["series"]
-        for one in yaml.safe_load(TESTS.read_text())["tests"]
-        for series in one["input_series"]
-    ]
+    texts += [series["series"] for one in TESTS["tests"] for series in one["input_series"]]
     seen = [it for text in texts for it in selectors(text)]
     assert len(seen) > 40
     for name, labels in seen:
