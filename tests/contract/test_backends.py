@@ -1,6 +1,7 @@
 """One suite for every backend: what the control loop may rely on, wherever workers run.
 
-The local backend runs real workers of a real app on a real broker. A backend joins by a harness.
+The local backend runs real workers of a real app on a real broker. A backend joins by a harness; that of
+Kubernetes does so beside the API server's tests.
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ class Harness(Protocol):
     """A backend, and the means to do to it what the world does."""
 
     backend: Backend
+    step_s: float
+    """How long the world is left alone between two rounds."""
+
+    def declare(self, queue: MessageQueue) -> MessageQueue:
+        """Make a declaration known to the world; return it as the world sees it."""
+        ...
 
     def heard(self, queue: MessageQueue) -> dict[str, int]:
         """The workers that the broker has heard of."""
@@ -60,9 +67,14 @@ class Harness(Protocol):
 
 
 class FakeHarness:
+    step_s = 0.0
+
     def __init__(self) -> None:
         self.fake = FakeBackend()
         self.backend: Backend = self.fake
+
+    def declare(self, queue: MessageQueue) -> MessageQueue:
+        return queue
 
     def heard(self, queue: MessageQueue) -> dict[str, int]:
         return {}
@@ -78,12 +90,18 @@ class FakeHarness:
 
 
 class LocalHarness:
+    step_s = 0.1
+
     def __init__(self, folder: Path, url: str, client: redis.Redis) -> None:
         (folder / "yard.py").write_text(APP)
         self.logs = LogFiles(folder / "logs")
         self.local = LocalBackend(broker_url=url, output=self.logs)
         self.backend: Backend = self.local
         self.client = client
+
+    def declare(self, queue: MessageQueue) -> MessageQueue:
+        self.queue(queue).declare(queue.spec.policy)
+        return queue
 
     def queue(self, queue: MessageQueue) -> Queue:
         return Queue(self.client, queue.queue_name)
@@ -126,7 +144,7 @@ class Yard:
 
     def declare(self, **spec: Any) -> MessageQueue:
         worker = {"app": "yard:app", "pool": "Solo", "drainSeconds": 20} | spec.pop("worker", {})
-        self.queue = MessageQueue.model_validate(
+        declared = MessageQueue.model_validate(
             {
                 "apiVersion": "celeriac.dev/v1alpha1",
                 "kind": "MessageQueue",
@@ -134,8 +152,7 @@ class Yard:
                 "spec": {"worker": worker, **spec},
             }
         )
-        if isinstance(self.harness, LocalHarness):
-            self.harness.queue(self.queue).declare(self.queue.spec.policy)
+        self.queue = self.harness.declare(declared)
         return self.queue
 
     def look(self) -> Fleet:
@@ -160,8 +177,7 @@ class Yard:
                 self.harness.backend.remove(self.queue)
             else:
                 self.harness.backend.ensure(self.queue, replicas=replicas)
-            if isinstance(self.harness, LocalHarness):
-                time.sleep(0.1)
+            time.sleep(self.harness.step_s)
 
     @property
     def workers(self) -> set[str]:
