@@ -15,7 +15,6 @@ from random import random
 from typing import TYPE_CHECKING, Any
 
 from celery import states
-from celery.app.task import Context
 from celery.app.trace import TraceInfo
 from celery.exceptions import Reject, Retry
 
@@ -36,10 +35,6 @@ from celeriac.worker.outcome import decide
 
 if TYPE_CHECKING:
     from celeriac.worker.runner import AttemptRunner
-
-# Celery takes every request field that Context does not know for a header of the user's, and would send
-# our attempt along with whatever the task publishes.
-Context.celeriac = None
 
 
 @dataclass(slots=True)

@@ -7,15 +7,18 @@ result, callbacks, hooks, signals) is Celery's tracer again, see `ending.py`.
 
 from __future__ import annotations
 
+import logging
 import os
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
 
 from celery import signals, states
+from celery.app import trace
 from celery.app.task import get_actual_ignore_result
 from celery.app.trace import task_has_custom
-from celery.backends.base import DisabledBackend
+from celery.backends.base import Backend, DisabledBackend
+from celery.loaders.base import BaseLoader
 from celery.worker import state as worker_state
 from pydantic import BaseModel
 
@@ -75,6 +78,10 @@ class NativeRunner(AttemptRunner):
         self._soft_s = soft_s
         self._hard_s = hard_s
         self._stores = not isinstance(self.app.backend, DisabledBackend)
+        self._cleans_up = (
+            type(self.app.loader).on_process_cleanup is not BaseLoader.on_process_cleanup
+            or type(self.app.backend).process_cleanup is not Backend.process_cleanup
+        )
         self._natives: dict[str, Native | None] = {}
         stacks.keep_tasks_per_context()
         for task in self.app.tasks.values():
@@ -144,20 +151,25 @@ class NativeRunner(AttemptRunner):
         call = live.attempt.call
         return call.task(*call.args, **call.kwargs)
 
-    def ends_quickly(self, live: Live, ended: Ended) -> bool:
-        """Whether :meth:`end` calls nobody."""
-        request, task = live.request, live.attempt.call.task
-        return not (
+    def end_quickly(self, live: Live, ended: Ended) -> Settlement | None:
+        """Do as :meth:`end` does if that calls nobody; None when it does."""
+        attempt, request = live.attempt, live.request
+        if (
             ended.error is not None
             or live.revoked
             or live.native.reacts
-            or (self._stores and not get_actual_ignore_result(task, request))
+            or (self._stores and not get_actual_ignore_result(attempt.call.task, request))
             or request.callbacks
             or request.chain
             or request.chord
             or signals.task_success.receivers
             or signals.task_postrun.receivers
-        )
+        ):
+            return None
+        if self._cleans_up or trace.logger.isEnabledFor(logging.INFO):
+            return self.end(live, ended)
+        # Celery's tracer would only find out that there is nothing to do.
+        return attempt.settlement(attempt.outcome_of_return())
 
     def end(self, live: Live, ended: Ended) -> Settlement:
         """Do what follows from the end of the task's own code."""

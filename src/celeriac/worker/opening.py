@@ -26,6 +26,11 @@ _JSON = "application/json"
 _UTF_8 = "utf-8"
 _decode = json.JSONDecoder().decode
 
+# Celery takes every request field that Context does not know for a header of the user's, and would send
+# our attempt along with whatever the task publishes.
+Context.celeriac = None
+_KNOWN = frozenset({*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression"})
+
 #: What Celery calls these priorities. A normal message is one without.
 _NUMBERS = {"high": 0, "normal": None, "low": 9}
 
@@ -53,7 +58,13 @@ class Call:
 
     def context(self) -> Context:
         """The request as Celery's objects see it, for use outside the tracer."""
-        return Context(self.request, args=self.args, kwargs=self.kwargs, called_directly=False)
+        context = Context.__new__(Context)
+        context.update(self.request, args=self.args, kwargs=self.kwargs, called_directly=False)
+        if context.headers is None:
+            # As Context itself does it, at a fifth of the cost.
+            custom = {key: it for key, it in self.request.items() if key not in _KNOWN}
+            context.headers = custom or None
+        return context
 
 
 class Opener:

@@ -209,8 +209,9 @@ class Aio:
 
     def _end(self, live: Live, ended: Ended) -> None:
         runner = self._runner
-        if runner.ends_quickly(live, ended):
-            self._finish(runner.end(live, ended))
+        settlement = runner.end_quickly(live, ended)
+        if settlement is not None:
+            self._finish(settlement)
         else:
             end = partial(runner.end, live, ended)
             self._aside(self._helpers, live.message, end, self._finish)
