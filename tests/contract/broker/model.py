@@ -186,6 +186,26 @@ class Model(State):
             yield
         return back
 
+    def take_back_unheard(self, consumer: str, heard: dict[str, int]) -> Steps[int]:
+        """Put back what the consumer holds beyond the newest places it has heard of."""
+        total, back = 0, 1
+        while back:
+            unheard = [
+                copy
+                for stream in "hnli"
+                for copy in [
+                    copy
+                    for copy in self.held_by(consumer, stream)
+                    if copy.place > heard.get(stream, 0)
+                ][: self.page]
+            ]
+            for copy in unheard:
+                self.put_back(copy, charged=False, reason="unheard")
+            back = len(unheard)
+            total += back
+            yield
+        return total
+
     def abandon(self, consumer: str, running: Sequence[Ticket] | None) -> Steps[int]:
         charged = None if running is None else {t.copy for t in running if self.is_live(t)}
         total, more = 0, True

@@ -45,13 +45,15 @@ POLICIES = {
     ),
 }
 
-policies = st.sampled_from(list(POLICIES))
+policies = st.sampled_from([name for name in POLICIES if name != "paused"] * 2 + ["paused"])
+run_times = st.sampled_from([None, 0, 5, 6, 70, 10**8])
+consumers = st.sampled_from(["a", "b", "c"])
 fates = st.sampled_from(
-    [None] * 5 + [("cut", 0), ("unanswered", 0), ("cut", 1), ("unanswered", 1), ("unanswered", 2)]
+    [None] * 10 + [("cut", 0), ("unanswered", 0), ("cut", 1), ("unanswered", 1), ("unanswered", 2)]
 )
 numbers = st.lists(st.integers(0, 20), min_size=1, max_size=5)
 # Odd minutes, where the clock is moved by even ones: nothing is due just now.
-delays = st.sampled_from([0, 0, 0, 1, 3, 3001])
+delays = st.sampled_from([0] * 6 + [1, 3, 3001])
 
 
 def new_message(
@@ -80,9 +82,9 @@ new_messages = st.builds(
     new_message,
     st.sampled_from(IDS),
     st.sampled_from(PRIORITIES),
-    st.sampled_from([1, 1, 1, 1, 1200]),
+    st.sampled_from([1, 1, 1, 1, 1023, 1024]),
     delays,
-    st.sampled_from([0, 0, 0, 0, 1, 10**9]),
+    st.sampled_from([0] * 6 + [1, 10**9]),
     st.sampled_from(["", "", "", "k1", "k2"]),
 )
 failures = st.sampled_from([None, Failure(reason="error"), Failure(reason="timeout", error="E")])
@@ -98,3 +100,4 @@ outcomes = st.one_of(
     st.builds(lambda failure: DeadLetter(reason="attempts_exhausted", failure=failure), failures),
     st.just(Discard("revoked")),
 )
+five_outcomes = st.lists(outcomes, min_size=5, max_size=5)
