@@ -102,7 +102,7 @@ def git(*args: str) -> str:
 def old_charts(tmp_path: Path) -> Path:
     """The charts as they were first: no selector may ever have changed since."""
     if git("rev-parse", "--is-shallow-repository") != "false":
-        pytest.skip("the first charts are not here: this is no checkout, or a shallow one")
+        pytest.xfail("the first charts are not here: this is no checkout, or a shallow one")
     added = git("log", "--diff-filter=A", "--format=%H", "--", "charts/celeriac/Chart.yaml")
     first = added.split()[-1]
     git("archive", f"--output={tmp_path}/charts.tar", first, "charts")
