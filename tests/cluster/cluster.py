@@ -158,6 +158,7 @@ class Cluster:
                 programs.clients() / "kubectl",
                 "--kubeconfig",
                 self.kubeconfig,
+                f"--cache-dir={self.folder}/kubectl",
                 *args,
             ],
             input=stdin,
