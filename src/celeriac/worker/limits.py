@@ -13,7 +13,6 @@ import signal
 import struct
 import time
 from dataclasses import dataclass
-from inspect import iscoroutinefunction
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -21,6 +20,7 @@ from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
 from celeriac.broker.message import Message
+from celeriac.worker.awaiting import is_coroutine
 
 logger = logging.getLogger(__name__)
 
@@ -171,13 +171,6 @@ def _declared(tasks: list[Any], *, soft_s: float, hard_s: float) -> str:
         more = f" and {len(own) - 3} more" if len(own) > 3 else ""
         who.append(f"task {', '.join(own[:3])}{more}")
     return " and ".join(who)
-
-
-def is_coroutine(task: Any) -> bool:
-    """Whether a task's own code is ``async def``."""
-    decorated = getattr(task, "_decorated_fun", None)  # before Celery wrapped it
-    run = getattr(task, "_orig_run", task.run)
-    return iscoroutinefunction(run) or iscoroutinefunction(decorated)
 
 
 class TimeLimits:

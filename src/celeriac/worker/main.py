@@ -7,6 +7,7 @@ signals -> drain          main thread: the pool (solo, threads, asyncio) or the 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -169,6 +170,7 @@ class Worker:
         runner = self._runner(
             NativeRunner,
             self.consumer,
+            loop=asyncio.new_event_loop(),
             soft_s=soft,
             hard_s=hard,
             progress_sink=lambda message: QueueProgress(queue, message.id, run=later),

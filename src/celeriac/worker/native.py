@@ -7,8 +7,11 @@ result, callbacks, hooks, signals) is Celery's tracer again, see `ending.py`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import threading
+from collections.abc import Coroutine
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +29,9 @@ from celeriac.broker.message import Discard, Message, Settlement
 from celeriac.client import progress
 from celeriac.worker import ending, record, stacks
 from celeriac.worker.attempt import Attempt
+from celeriac.worker.awaiting import is_coroutine
 from celeriac.worker.drive import Drive, Ended
-from celeriac.worker.limits import is_coroutine, limits_of
+from celeriac.worker.limits import limits_of
 from celeriac.worker.opening import Undeliverable
 from celeriac.worker.runner import AttemptRunner
 
@@ -72,9 +76,17 @@ class NativeRunner(AttemptRunner):
     on the loop, unless they are quick. All parts share the attempt's context, whatever threads they run in.
     """
 
-    def __init__(self, *, soft_s: float = 0, hard_s: float = 0, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        soft_s: float = 0,
+        hard_s: float = 0,
+        **options: Any,
+    ) -> None:
         """Limits are the queue's, in seconds; 0 means none. The rest is for AttemptRunner."""
-        super().__init__(**options)
+        super().__init__(finish=self._finish, **options)
+        self.loop = loop
         self._soft_s = soft_s
         self._hard_s = hard_s
         self._stores = not isinstance(self.app.backend, DisabledBackend)
@@ -208,6 +220,13 @@ class NativeRunner(AttemptRunner):
             state=states.REVOKED,
         )
         return attempt.settlement(Discard("revoked"))
+
+    def _finish(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Let the loop run a coroutine to its end, for another thread."""
+        if threading.current_thread() is threading.main_thread():
+            coroutine.close()
+            raise RuntimeError("a coroutine task was called as a function, on the event loop")
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     # --- tasks ----------------------------------------------------------------------------------
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +27,7 @@ from celeriac.client import progress
 from celeriac.spec.policies import QueuePolicy
 from celeriac.worker import record
 from celeriac.worker.attempt import Attempt, PolicyInfo, now_ms
+from celeriac.worker.awaiting import Finish, as_functions, await_for_celery, is_coroutine
 from celeriac.worker.limits import TimeLimits
 from celeriac.worker.opening import Call, Opener, Undeliverable
 
@@ -44,6 +47,7 @@ class AttemptRunner:
         policy: Callable[[], QueuePolicy],
         progress_sink: Callable[[Message], progress.ProgressSink],
         limits: TimeLimits | None = None,
+        finish: Finish = asyncio.run,
     ) -> None:
         self.app = app
         self.queue_name = queue_name
@@ -53,6 +57,8 @@ class AttemptRunner:
         self._limits = limits
         self._opener = opener
         self._tracers: dict[str, Any] = {}
+        self._preparing = threading.Lock()
+        await_for_celery(app, finish)
 
     def run(self, message: Message) -> Settlement:
         """Run one message to its end and return what it leads to."""
@@ -113,15 +119,20 @@ class AttemptRunner:
         return outcome
 
     def _prepare(self, task: Any) -> Any:
-        _let_attempts_take_retries(task)
-        tracer = self._tracers[task.name] = self._build(task)
-        return tracer
+        with self._preparing:  # once: what is wrapped twice is not what it was
+            if task.name not in self._tracers:
+                _let_attempts_take_retries(task)
+                self._tracers[task.name] = self._build(task)
+        return self._tracers[task.name]
 
     def _build(self, task: Any) -> Any:
-        # Celery itself calls __trace__ for tasks that run inside others.
-        task.__trace__ = tracer = build_tracer(
+        tracer = build_tracer(
             task.name, task, self.app.loader, self.worker, app=self.app, Info=PolicyInfo
         )
+        if is_coroutine(task):
+            tracer = as_functions(tracer)
+        # Celery itself calls __trace__ for tasks that run inside others.
+        task.__trace__ = tracer
         return tracer
 
 

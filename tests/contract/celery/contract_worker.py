@@ -75,7 +75,7 @@ class Watched:
     def start(self, pool: str, *options: object, **environment: str) -> Watched:
         """Start a worker; options are those of the command line, after the ones given here."""
         self.pool = pool
-        concurrency = {"solo": "1", "threads": "4", "prefork": "2"}[pool]
+        concurrency = {"solo": "1", "threads": "4", "prefork": "2", "asyncio": "4"}[pool]
         command = [sys.executable, "-m", "celeriac.cli", "worker", "-A", "contract_app:app"]
         command += ["-Q", self.name, "--pool", pool, "--concurrency", concurrency, "--lease", "2"]
         command += ["--name", f"{pool}-{self.name}", *map(str, options)]

@@ -43,7 +43,7 @@ class Aio:
         self._consumer = consumer
         self._runner = runner
         self._slots = concurrency
-        self._loop = asyncio.new_event_loop()
+        self._loop = runner.loop
         self.watch = LoopWatch(self._loop)
         self._live: dict[Lease, Live] = {}
         self._helpers = ThreadPoolExecutor(HELPERS, "celeriac-helper")
