@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +27,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 def start(cluster: Cluster) -> None:
     """Start the node's programs and import the pause image."""
     folder = cluster.folder
-    _write_configuration(folder)
+    _write_configuration(folder, cgroup=f"/{cluster.namespace.name}")
     cluster.processes.start("containerd", ["containerd", "--config", folder / "containerd.toml"])
     cluster.processes.wait_until("containerd", lambda: _containerd_answers(cluster), seconds=30)
     images.load(cluster, images.pause(folder))
@@ -35,6 +38,8 @@ def start(cluster: Cluster) -> None:
         )
         for name, user in (("kubelet", f"system:node:{NAME}"), ("kube-proxy", "system:kube-proxy"))
     }
+    for group in _cgroups(cluster.namespace.name):
+        group.mkdir(exist_ok=True)
     start_kubelet(cluster)
     cluster.processes.start(
         "kube-proxy",
@@ -135,30 +140,33 @@ def stop_pods(cluster: Cluster) -> None:
 
 
 def clean_up(cluster: Cluster) -> None:
-    """Unmount what is mounted below the folder, and remove pods' namespaces and cgroups."""
+    """Unmount what is mounted below the folder, pods' namespaces too, and remove our cgroups."""
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in sorted((m for m in mounts if m.startswith(str(cluster.folder))), reverse=True):
         subprocess.run(["umount", "-l", mount], capture_output=True, check=False)
-    listed = cluster.folder / "cni-namespaces.json"
-    before = set(json.loads(listed.read_text())) if listed.exists() else None
-    if before is not None:
-        for name in _cni_namespaces() - before:
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
-    for controller in _CGROUPS.glob("**/kubepods"):
-        for group in sorted(controller.rglob("*"), reverse=True):
+    for root in _cgroups(cluster.namespace.name):
+        for group in sorted([root, *root.rglob("*")], reverse=True):
             if group.is_dir():
                 _remove_group(group)
-        _remove_group(controller)
+
+
+def _cgroups(name: str) -> list[Path]:
+    """Cgroups of our own, one for each hierarchy: a kubelet kills what is below its root and not its own."""
+    if (_CGROUPS / "cgroup.controllers").exists():
+        return [_CGROUPS / name]
+    return [it / name for it in _CGROUPS.iterdir() if it.is_dir() and not it.is_symlink()]
 
 
 def _remove_group(group: Path) -> None:
-    with contextlib.suppress(OSError):  # still in use by a pod of another cluster
-        group.rmdir()
-
-
-def _cni_namespaces() -> set[str]:
-    folder = Path("/run/netns")
-    return {p.name for p in folder.glob("cni-*")} if folder.exists() else set()
+    """Remove a cgroup, and kill what is left in it: containers whose shim died before them."""
+    for _ in range(50):
+        for pid in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(OSError):  # the last process is not gone yet
+            group.rmdir()
+            return
+        time.sleep(0.1)
 
 
 def _containerd_answers(cluster: Cluster) -> bool:
@@ -166,10 +174,9 @@ def _containerd_answers(cluster: Cluster) -> bool:
     return done.returncode == 0
 
 
-def _write_configuration(folder: Path) -> None:
+def _write_configuration(folder: Path, *, cgroup: str) -> None:
     for name in ("cni", "podlogs", "run"):
         (folder / name).mkdir(exist_ok=True)
-    (folder / "cni-namespaces.json").write_text(json.dumps(sorted(_cni_namespaces())))
     (folder / "resolv.conf").write_text(f"nameserver {NODE_IP}\n")
     plugins = [
         {
@@ -192,7 +199,7 @@ def _write_configuration(folder: Path) -> None:
     (folder / "containerd.toml").write_text(
         _CONTAINERD.format(folder=folder, cni=programs.CNI_PLUGINS)
     )
-    (folder / "kubelet.yaml").write_text(yaml.safe_dump(_kubelet(folder)))
+    (folder / "kubelet.yaml").write_text(yaml.safe_dump({**_kubelet(folder), "cgroupRoot": cgroup}))
     shutil.rmtree(folder / "ipam", ignore_errors=True)
 
 
@@ -206,6 +213,8 @@ address = "{folder}/run/containerd.sock"
 sandbox_image = "localhost/pause:3.10"
 # Without CAP_SYS_RESOURCE every sandbox dies at birth otherwise.
 restrict_oom_score_adj = true
+# The namespaces of pods are mounts below our folder, and go with it.
+netns_mounts_under_state_dir = true
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "overlayfs"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
