@@ -13,8 +13,8 @@ from contract_worker import Watched, eventually
 
 from celeriac.broker.message import Message
 
-every_pool = pytest.mark.parametrize("pool", ["solo", "threads", "prefork"])
-SLOTS = {"solo": 1, "threads": 4, "prefork": 2}
+every_pool = pytest.mark.parametrize("pool", ["solo", "threads", "prefork", "asyncio"])
+SLOTS = {"solo": 1, "threads": 4, "prefork": 2, "asyncio": 4}
 
 
 def _take_over(watched: Watched) -> list[Message]:

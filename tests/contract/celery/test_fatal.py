@@ -54,7 +54,7 @@ def test_a_killed_child_costs_a_delivery_and_no_attempt(worker: Watched, task: s
     worker.settled()
 
 
-@pytest.mark.parametrize("pool", ["solo", "threads", "prefork"])
+@pytest.mark.parametrize("pool", ["solo", "threads", "prefork", "asyncio"])
 def test_a_result_backend_that_is_away_fails_attempts_and_ends_nothing(
     fresh: Watched, pool: str
 ) -> None:

@@ -56,7 +56,7 @@ def test_retry(worker: Watched) -> None:
     assert texts[-2:] == ["after_return", "task_postrun"]
 
 
-@pytest.mark.parametrize("pool", ["solo", "threads", "prefork"])
+@pytest.mark.parametrize("pool", ["solo", "threads", "prefork", "asyncio"])
 def test_signals_of_a_workers_life(fresh: Watched, pool: str) -> None:
     fresh.start(pool).wait_ready()
     assert fresh.send("add", 1, 1).get(timeout=10) == 2

@@ -41,7 +41,7 @@ def _stats(watched: Watched) -> object:
         return None
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize("pool", ["threads", "prefork", "asyncio"])
 def test_a_worker_survives_its_broker(
     away: Watched, server: EmbeddedServer, queue_name: str, pool: str
 ) -> None:
@@ -82,7 +82,7 @@ def test_a_worker_may_start_before_its_broker(away: Watched, server: EmbeddedSer
     away.queue.client.close()
 
 
-@pytest.mark.parametrize("pool", ["solo", "prefork"])
+@pytest.mark.parametrize("pool", ["solo", "prefork", "asyncio"])
 def test_probes_and_metrics(fresh: Watched, pool: str) -> None:
     port = free_port()
     fresh.start(pool, "--http-port", port).wait_ready()
@@ -90,7 +90,7 @@ def test_probes_and_metrics(fresh: Watched, pool: str) -> None:
     nap = fresh.send("nap", 0.6)
     fresh.noted(nap, "started")
     status, metrics = fresh.http(port, "/metrics")
-    slots = 1 if pool == "solo" else 2
+    slots = {"solo": 1, "prefork": 2, "asyncio": 4}[pool]
     assert status == 200
     assert f'mq_worker_slots{{queue="{fresh.name}"}} {slots}.0' in metrics
     assert f'mq_worker_slots_busy{{queue="{fresh.name}"}} 1.0' in metrics
