@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from operator import eq
 from typing import Any, TypeVar
 
+import pytest
 import redis
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
+from celeriac.broker import queue as queue_module
 from celeriac.broker.message import Message
 from celeriac.broker.queue import Queue
 from tests.contract.broker.dying import Death, DyingClient
@@ -23,6 +25,14 @@ M = TypeVar("M")
 #: So small that a few messages make several scripts, between which a client can die.
 PAGE = 2
 CHUNK = 3
+
+
+def small_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the queue use them."""
+    monkeypatch.setattr(queue_module, "PUBLISH_CHUNK_MESSAGES", CHUNK)
+    monkeypatch.setattr(queue_module, "_PAGE", PAGE)
+
+
 #: How a first caller dies, and after how many scripts; None: nobody dies.
 Fate = tuple[Death, int] | None
 

@@ -14,17 +14,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
-from celeriac.broker import queue as queue_module
 from tests.conftest import RunningServer
 from tests.contract.broker import strategies as draw
 from tests.contract.broker.dying import DyingClient
 from tests.contract.broker.look import let_time_pass
-from tests.contract.broker.machine import CHUNK, PAGE, Fate
+from tests.contract.broker.machine import Fate, small_scripts
 from tests.contract.broker.work import Work, now_and_then, some_leases
 
 PROFILES = {
     # The same examples each time, so that a failure belongs to the change that it comes with.
-    "default": settings(max_examples=150, stateful_step_count=40, derandomize=True),
+    "default": settings(max_examples=100, stateful_step_count=40, derandomize=True),
     "long": settings(max_examples=3000, stateful_step_count=80),
 }
 PROFILE = settings(
@@ -122,8 +121,7 @@ class BrokerMachine(Work):
 def test_the_broker_does_what_the_model_does_whoever_dies(
     valkey: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_module, "PUBLISH_CHUNK_MESSAGES", CHUNK)
-    monkeypatch.setattr(queue_module, "_PAGE", PAGE)
+    small_scripts(monkeypatch)
     options = {"host": "127.0.0.1", "port": valkey.port, "password": valkey.password}
     with valkey.client() as client, DyingClient(**options) as dying:  # type: ignore[arg-type]
         run: Any = run_state_machine_as_test  # it takes any callable that makes a machine
