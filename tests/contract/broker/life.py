@@ -39,9 +39,9 @@ def live(queue: Queue) -> None:
         assert settle(queue, [message], outcome) == [False]
     lost, kept, back = (message.lease for message in held[4:])
     assert queue.release("w", [back]) == 1
-    pause_ms(20)
+    pause_ms(210)
     assert queue.renew("w", [kept]) == set()
-    assert queue.reclaim(lease_ms=15) == 1
+    assert queue.reclaim(lease_ms=200) == 1
     assert queue.renew("w", [lost]) == {lost}
     assert queue.take_back_unheard("w", {}) == 1
     claim(queue, 1, "dies")

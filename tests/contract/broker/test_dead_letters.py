@@ -81,9 +81,9 @@ def test_a_redriven_message_starts_afresh_and_keeps_its_history(queue: Queue) ->
 
 def test_a_redriven_message_does_not_expire_at_once_nor_stay_under_suspicion(queue: Queue) -> None:
     queue.declare(policy(deadLetter={"maxDeliveries": 1}))
-    one(queue, ttl_ms=30)
+    one(queue, ttl_ms=300)
     queue.abandon("w")
-    pause_ms(35)
+    pause_ms(305)
     queue.redrive([letter.entry for letter in queue.dead()])
     (message,) = claim(queue)
     assert (message.isolated, message.lost, message.expires_ms) == (False, 0, 0)

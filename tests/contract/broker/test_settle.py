@@ -96,9 +96,9 @@ def test_thousands_are_settled_in_one_call(queue: Queue) -> None:
 def test_a_retry_waits_and_carries_what_happened(queue: Queue) -> None:
     message = one(queue, priority="high", head=b"old")
     failure = Failure(reason="error", error="SMTPError", message="451 später", worker="w")
-    settle(queue, [message], RetryAt(delay_ms=40, failure=failure, head=b"new"))
+    settle(queue, [message], RetryAt(delay_ms=300, failure=failure, head=b"new"))
     assert (claim(queue), queue.stats().delayed) == ([], 1)
-    pause_ms(45)
+    pause_ms(305)
     (again,) = claim(queue)
     assert (again.id, again.priority, again.head, again.body) == ("m", "high", b"new", message.body)
     assert (again.attempt, again.delivery, again.lost) == (1, 2, 0)
@@ -124,9 +124,9 @@ def test_an_attempt_counts_only_when_user_code_ran(queue: Queue) -> None:
 
 
 def test_a_message_that_expired_meanwhile_is_not_run_again(queue: Queue) -> None:
-    message = one(queue, ttl_ms=20)
+    message = one(queue, ttl_ms=300)
     settle(queue, [message], RetryAt(delay_ms=0))
-    pause_ms(25)
+    pause_ms(305)
     assert claim(queue) == []
     assert queue.stats().discarded_by == {"expired": 1}
 

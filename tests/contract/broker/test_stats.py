@@ -46,13 +46,15 @@ def test_statistics_tell_every_state_and_who_holds_what(queue: Queue) -> None:
 
 
 def test_the_age_of_the_oldest_ready_message_ignores_leased_ones(queue: Queue) -> None:
-    queue.publish([new("old", priority="low")])
-    pause_ms(80)
-    queue.publish([new("young", priority="high")])
-    assert queue.stats().oldest_ready_ms >= 80
+    queue.publish([new("old")])
+    pause_ms(300)
+    queue.publish([new("young", priority="low"), new("younger")])
+    assert queue.stats().oldest_ready_ms >= 300
+    claim(queue, 1)
+    assert queue.stats().oldest_ready_ms < 300
     claim(queue)
     queue.publish([new("youngest")])
-    assert queue.stats().oldest_ready_ms < 80
+    assert queue.stats().oldest_ready_ms < 300
 
 
 def test_many_queues_are_measured_as_each_alone(redis_client: redis.Redis, queue_name: str) -> None:
