@@ -7,6 +7,8 @@ import what is heavy inside the command, so that help and completion are instant
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 from typing import Any
 
 import click
@@ -102,4 +104,8 @@ def cli() -> None:
 
 def main(args: list[str] | None = None, **extra: Any) -> None:
     """Run the command line and exit the process with its code."""
+    if os.getpid() == 1:
+        # The kernel keeps from a container's first process every signal that it has no handler for: a
+        # pod that is deleted while its worker imports the app would go on until it is killed.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
     cli.main(args=args, prog_name="celeriac", **extra)
