@@ -54,8 +54,8 @@ class Model(State):
 
     # --- the record -------------------------------------------------------------------------------
 
-    def declare(self, policy: QueuePolicy) -> Steps[int]:
-        if self.version == 0 or policy != self.policy:
+    def declare(self, policy: QueuePolicy, *, only_if_absent: bool) -> Steps[int]:
+        if self.version == 0 or (policy != self.policy and not only_if_absent):
             self.policy = policy
             self.version += 1
         yield

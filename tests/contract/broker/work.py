@@ -33,15 +33,19 @@ class Work(Driver):
     @initialize(early=st.lists(draw.new_messages, max_size=6), policy=draw.policies)
     def start(self, early: list[NewMessage], policy: str) -> None:
         self.publish(early, None)
-        self.declare(policy, None)
+        self.declare(policy, None, only_if_absent=bool(early))
 
     @now_and_then
-    @rule(policy=draw.policies, fate=draw.fates)
-    def declare(self, policy: str, fate: Fate) -> None:
+    @rule(policy=draw.policies, fate=draw.fates, only_if_absent=st.booleans())
+    def declare(self, policy: str, fate: Fate, *, only_if_absent: bool = False) -> None:
         new, paused = draw.POLICIES[policy], self.paused
-        self.act(lambda queue: queue.declare(new), lambda: self.model.declare(new), fate)
+        self.act(
+            lambda queue: queue.declare(new, only_if_absent=only_if_absent),
+            lambda: self.model.declare(new, only_if_absent=only_if_absent),
+            fate,
+        )
         self.wake_owed = self.wake_owed or (paused and not self.paused)
-        assert self.queue.record() == (self.model.version, new)
+        assert self.queue.record() == (self.model.version, self.model.policy)
 
     @now_and_then
     @rule(hold=st.booleans(), fate=draw.fates)
