@@ -11,7 +11,7 @@ from datetime import datetime
 import redis
 
 from celeriac.broker.connection import BrokerURL, connect
-from celeriac.broker.many import measure
+from celeriac.broker.many import ManyQueues
 from celeriac.broker.message import NewMessage, QueueStats, Receipt
 from celeriac.control.broker import QueueAccess, RedisBroker
 from celeriac.spec.policies import QueuePolicy
@@ -44,6 +44,7 @@ class BrokerLink:
         self._refused = refused
         self._client = connect(url, socket_timeout=5.0, socket_connect_timeout=3.0)
         self._broker = RedisBroker(self._client, prefix=url.prefix)
+        self._many = ManyQueues(self._client, prefix=url.prefix)
         self._lock = threading.Lock()
         self._names: dict[Key, str] = {}
         self._found: dict[str, tuple[float, QueueStats | redis.RedisError]] = {}
@@ -130,7 +131,7 @@ class BrokerLink:
         at = time.monotonic()
         order = sorted(set(names.values()))
         try:
-            answers = measure(self._client, order, prefix=self.url.prefix)
+            answers = self._many.measure(order)
         except redis.RedisError as error:
             self._failed(error, names)
             return
@@ -157,6 +158,8 @@ class BrokerLink:
 def _differ(before: object, now: QueueStats | redis.RedisError) -> bool:
     """Whether anything changed but the time."""
     if isinstance(before, QueueStats) and isinstance(now, QueueStats):
+        if before.workers is now.workers:
+            return False  # nothing new was parsed
         return _essence(before) != _essence(now)
     return before is None or type(before) is not type(now)
 

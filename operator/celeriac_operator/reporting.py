@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 #: Counts that moved noticeably are written this often, others this often.
 COUNTS_S = 5.0
 REST_S = 60.0
-_COUNTS = ("ready", "leased", "delayed", "dead", "oldest_ready_seconds")
+_COUNTS = ("ready", "leased", "delayed", "dead")
 _TOLD = (
     ConditionType.READY,
     ConditionType.STALLED,
@@ -51,6 +51,8 @@ def must_write(
     pairs = [(getattr(written, name), getattr(new, name)) for name in _COUNTS]
     if any(_noticeable(before, now) for before, now in pairs):
         return True
+    if new.oldest_ready_seconds >= 2 * max(COUNTS_S, written.oldest_ready_seconds):
+        return True  # an age grows all the time: tell each time that it has doubled
     return since_s >= REST_S and _without_clocks(written) != _without_clocks(new)
 
 

@@ -44,7 +44,9 @@ class FakePod:
 class FakeKubelet:
     """Runs in a thread inside the cluster's network."""
 
-    def __init__(self, cluster: Cluster, *, namespace: str | None = None) -> None:
+    def __init__(
+        self, cluster: Cluster, *, namespace: str | None = None, step_s: float = _STEP_S
+    ) -> None:
         self.cluster = cluster
         self.hold_starts = False
         """Whether new pods stay unready."""
@@ -54,6 +56,7 @@ class FakeKubelet:
         """Why the containers of a queue's pods cannot start, by queue."""
         self._api = admin_api(cluster)
         self._namespace = namespace
+        self._step_s = step_s
         self._pods: dict[str, FakePod] = {}
         self._kills: set[str] = set()
         self._lock = threading.Lock()
@@ -92,7 +95,7 @@ class FakeKubelet:
 
     def _run(self) -> None:
         with self.cluster.namespace.entered():
-            while not self._stop.wait(_STEP_S):
+            while not self._stop.wait(self._step_s):
                 try:
                     self._step()
                 except (ApiError, OSError) as error:

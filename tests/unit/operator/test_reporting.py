@@ -78,13 +78,30 @@ def test_the_first_status_is_written() -> None:
         (100, 91, False),
     ],
 )
-@pytest.mark.parametrize("name", ["ready", "leased", "delayed", "dead", "oldest_ready_seconds"])
+@pytest.mark.parametrize("name", ["ready", "leased", "delayed", "dead"])
 def test_counts_are_written_when_they_moved_noticeably(
     name: str, before: int, now: int, noticeable: bool
 ) -> None:
     old, new = status(condition(), **{name: before}), status(condition(), **{name: now})
     assert not must_write(old, new, since_s=COUNTS_S - 0.1)
     assert must_write(old, new, since_s=COUNTS_S) is noticeable
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "written"),
+    [
+        (0, 9, False),
+        (0, 10, True),
+        (10, 19, False),
+        (10, 20, True),
+        (600, 1199, False),
+        (600, 0, False),
+    ],
+)
+def test_an_age_is_written_each_time_it_has_doubled(before: int, now: int, written: bool) -> None:
+    old = status(condition(), oldest_ready_seconds=before)
+    new = status(condition(), oldest_ready_seconds=now)
+    assert must_write(old, new, since_s=COUNTS_S) is written
 
 
 def test_a_little_is_written_in_the_end() -> None:
