@@ -110,6 +110,8 @@ class Attempt:
 
     def settlement(self, outcome: Outcome) -> Settlement:
         """Settle the message; one that is handed back counts as a delivery and not as an attempt."""
+        # It knows this attempt: a circle, which the garbage collector would have to find.
+        self.call.request = {}
         if self.requeued:
             return Settlement(self.message, outcome)
         return Settlement(self.message, outcome, int((time.monotonic() - self.started) * 1000))

@@ -181,4 +181,6 @@ class Drive:
         if self._why is not None:
             self._why.__cause__ = ended.error  # it tells where the coroutine was
             ended = Ended(error=self._why, forced=True)
-        self._on_end(ended)
+        on_end = self._on_end
+        del self._on_end, self._start  # they know who knows this: no work for the garbage collector
+        on_end(ended)

@@ -7,7 +7,6 @@ signals -> drain          main thread: the pool (solo, threads, asyncio) or the 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
@@ -33,6 +32,7 @@ from celeriac.worker.native import NativeRunner
 from celeriac.worker.opening import Opener
 from celeriac.worker.options import WorkerOptions, check
 from celeriac.worker.pools.aio import Aio
+from celeriac.worker.pools.loop import new_loop
 from celeriac.worker.pools.prefork import Prefork
 from celeriac.worker.pools.solo import run_solo
 from celeriac.worker.pools.threads import run_threads
@@ -170,7 +170,7 @@ class Worker:
         runner = self._runner(
             NativeRunner,
             self.consumer,
-            loop=asyncio.new_event_loop(),
+            loop=new_loop(),
             soft_s=soft,
             hard_s=hard,
             progress_sink=lambda message: QueueProgress(queue, message.id, run=later),

@@ -152,6 +152,7 @@ class Aio:
     def _drop(self, message: Message) -> None:
         self._live.pop(message.lease, None)
         self._consumer.running.pop(message.lease, None)
+        self._go_on()
 
     def _call(self, call: Callable[..., object], *args: Any) -> None:
         self._loop.call_soon_threadsafe(call, *args)
@@ -220,13 +221,16 @@ class Aio:
         consumer = self._consumer
         self._live.pop(settlement.message.lease, None)
         due = consumer.note_end(settlement)
-        self._take()
         if due or not consumer.running:
             self._to_settle.set()
         elif not self._settling_is_planned:
             self._settling_is_planned = True
             self._loop.call_later(SETTLE_AFTER_S, self._settle_now)
-        if self._draining and not consumer.running:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._take()
+        if self._draining and not self._consumer.running:
             self._stop()
 
     def _settle_now(self) -> None:
