@@ -5,13 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import os
-import time
 from collections.abc import Mapping
 
-import pytest
-
-from celeriac import Job
-from tests.e2e.kubernetes.conftest import MESSAGING_IMAGE, ROOT, TAG, Platform, eventually
+from tests.e2e.kubernetes.harness import MESSAGING_IMAGE, ROOT, TAG, Platform
+from tests.e2e.kubernetes.waiting import eventually
 
 QUEUES = (
     "message-delivery",
@@ -24,18 +21,18 @@ QUEUES = (
 JOBS = 2000
 
 
-@pytest.mark.timeout(420)
 def test_six_queues_run_two_thousand_real_jobs(platform: Platform) -> None:
     key = base64.b64encode(os.urandom(32)).decode()
-    platform.kubectl(
-        "create",
-        "secret",
-        "generic",
-        "messaging-settings",
-        f"--from-literal=MESSAGING_KEYS=k1={key}",
-    )
+    settings = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "messaging-settings"},
+        "stringData": {"MESSAGING_KEYS": f"k1={key}"},
+    }
+    platform.apply(settings)
     platform.helm(
-        "install",
+        "upgrade",
+        "--install",
         "messaging",
         str(ROOT / "charts/messaging"),
         f"--set=image.repository={MESSAGING_IMAGE},image.tag={TAG},secretName=messaging-settings",
@@ -89,27 +86,6 @@ print(done.accepted + more.accepted)
         assert stats.imbalance == 0
     platform.helm("test", "celeriac")
     platform.helm("test", "messaging")
-
-
-def test_pods_appear_with_the_first_message_and_go_with_the_last(
-    platform: Platform, name: str
-) -> None:
-    platform.declare(name)
-    platform.wait_ready(name)
-    assert platform.pods(name) == []
-
-    sent = time.monotonic()
-    jobs = [Job("e2e.work", args=(name, n, 3.0)) for n in range(8)]
-    platform.client().send_many(name, jobs)
-    eventually(lambda: len(platform.pods(name)) >= 4, seconds=5, what="four pods asked for")
-    asked = time.monotonic() - sent
-    platform.wait_done(name)
-    eventually(lambda: platform.pods(name) == [], seconds=60, what="no pods when empty")
-
-    finished = platform.redis().lrange(f"celeriac:e2e:{name}:finished", 0, -1)
-    started = platform.redis().lrange(f"celeriac:e2e:{name}:started", 0, -1)
-    assert sorted(int(it) for it in finished) == list(range(8))
-    assert len(started) == 8, f"some job ran twice (pods were asked for after {asked:.1f} s)"
 
 
 def run_pod(platform: Platform, name: str, overrides: Mapping[str, object]) -> None:
