@@ -39,7 +39,7 @@ def test_a_publisher_leaves_a_policy_that_came_in_between(valkey: Any, queue: Qu
     class Late(redis.Redis):
         """Somebody declares just after one has looked."""
 
-        def hexists(self, name: str, key: str) -> Any:
+        def hexists(self, name: Any, key: Any) -> Any:
             answer = super().hexists(name, key)
             queue.declare(POLICY)
             return answer
