@@ -26,7 +26,10 @@ class RunningServer:
     def client(self, **options: object) -> redis.Redis:
         """A fresh client that returns bytes."""
         return redis.Redis(
-            host="127.0.0.1", port=self.port, password=self.password, **options  # type: ignore[arg-type]
+            host="127.0.0.1",
+            port=self.port,
+            password=self.password,
+            **options,  # type: ignore[arg-type]
         )
 
 
