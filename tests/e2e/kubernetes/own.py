@@ -28,9 +28,9 @@ def furnished() -> Iterator[Cluster]:
     if kept := os.environ.get("E2E_CLUSTER"):
         running = Cluster(Path(kept))
         _furnish(running)
+        yield running
         for process in vars(running.processes)["_running"].values():
             process.returncode = 0  # it outlives us, on purpose
-        yield running
     else:
         with cluster() as running:
             _furnish(running)

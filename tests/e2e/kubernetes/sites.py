@@ -43,13 +43,16 @@ class OwnSite:
         self.own: Cluster | None = cluster
         self.kubeconfig = cluster.kubeconfig
         self._cluster = cluster
+        self._addresses: dict[tuple[str, str], str] = {}
 
     def kubectl(self, *args: str, stdin: str | None = None, check: bool = True) -> str:
         return self._cluster.kubectl(*args, stdin=stdin, check=check)
 
     def address(self, namespace: str, service: str, port: int) -> tuple[str, int]:
-        found: Any = self._cluster.get("service", "-n", namespace, service)
-        return found["spec"]["clusterIP"], port
+        if (namespace, service) not in self._addresses:
+            found: Any = self._cluster.get("service", "-n", namespace, service)
+            self._addresses[namespace, service] = found["spec"]["clusterIP"]
+        return self._addresses[namespace, service], port
 
     @contextmanager
     def entered(self) -> Iterator[None]:

@@ -83,7 +83,6 @@ def test_an_operator_killed_in_the_middle_of_things_leaves_nothing_half_done(
         what="nothing left of the deleted queue",
     )
     assert_two_operators(platform)
-    platform.kubectl("delete", "mq", *names[:-1], "--wait=false")
 
 
 def assert_two_operators(platform: Platform) -> None:
