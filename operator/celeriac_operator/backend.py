@@ -19,12 +19,15 @@ from celeriac_operator.apply import Applier, Blocked
 from celeriac_operator.brokers import Place
 from celeriac_operator.fleet import costs, fleet_of, held
 from celeriac_operator.resources import Object, names
-from celeriac_operator.resources.broker_secret import broker_secret
+from celeriac_operator.resources.broker_secret import URL, broker_secret, parts
 from celeriac_operator.resources.config_map import config_map
-from celeriac_operator.resources.deployment import deployment, seed
+from celeriac_operator.resources.deployment import BrokerRef, deployment, seed
 from celeriac_operator.resources.disruption import disruption_budget
 from celeriac_operator.resources.network import network_policy
-from celeriac_operator.resources.scaled_object import scaled_object, trigger_authentication
+from celeriac_operator.resources.scaled_object import (
+    scaled_object,
+    trigger_authentication,
+)
 from celeriac_operator.seen import DeploymentSeen, Key
 from celeriac_operator.settings import Settings
 from celeriac_operator.world import World
@@ -128,25 +131,26 @@ class KubernetesBackend:
             text = "spec.worker.image must be given: the operator has no default"
             raise Blocked(Obstacle(Reason.INVALID_SPEC, text))
         before = self._deployment(queue)
-        secret = self._secret(queue, place)
+        broker = self._broker(queue, place)
         self._applier.ensure(kinds.CONFIG_MAPS, config_map(queue))
         self._applier.ensure(kinds.BUDGETS, disruption_budget(queue))
         self._maybe(queue, kinds.POLICIES, network_policy(queue), self._settings.network_policy)
-        body = deployment(queue, image=image, broker=secret, broker_digest=place.digest)
+        body = deployment(queue, image=image, broker=broker)
         first = seed(queue, image=image, replicas=_first_replicas(queue))
         self._applier.ensure(kinds.DEPLOYMENTS, body, seed=first)
         self._scale(queue, place, replicas, before)
 
-    def _secret(self, queue: MessageQueue, place: Place) -> Object:
-        """The key with the URL, in a Secret beside the workers; made there when it has to be."""
+    def _broker(self, queue: MessageQueue, place: Place) -> BrokerRef:
+        """The Secret beside the workers that has the URL; made there when it has to be."""
         namespace, name = place.secret
-        away = namespace != queue.metadata.namespace
-        if away or (queue.spec.autoscaling.mode == "KEDA" and place.url.password is not None):
-            body = broker_secret(queue, text=place.text, url=place.url)
+        key, away, ca = place.key, namespace != queue.metadata.namespace, bool(place.ca)
+        for_keda = queue.spec.autoscaling.mode == "KEDA" and bool(parts(place.url, ca=place.ca))
+        if away or for_keda:
+            body = broker_secret(queue, text=place.text, url=place.url, ca=place.ca)
             self._applier.ensure_secret(body)
             if away:
-                return {"name": body["metadata"]["name"], "key": "url"}
-        return {"name": name, "key": place.key}
+                name, key = body["metadata"]["name"], URL
+        return BrokerRef(name, key, digest=place.digest, ca=ca)
 
     def _maybe(self, queue: MessageQueue, kind: Kind, body: Object | None, wanted: bool) -> None:
         if wanted and body is not None:
@@ -164,13 +168,10 @@ class KubernetesBackend:
         mode = queue.spec.autoscaling.mode
         seen = self._deployment(queue)
         if mode == "KEDA":
-            self._maybe(
-                queue,
-                kinds.AUTHENTICATIONS,
-                trigger_authentication(queue, url=place.url),
-                wanted=True,
-            )
-            self._applier.ensure(kinds.SCALED_OBJECTS, scaled_object(queue, url=place.url))
+            login = trigger_authentication(queue, url=place.url, ca=place.ca)
+            self._maybe(queue, kinds.AUTHENTICATIONS, login, wanted=True)
+            body = scaled_object(queue, url=place.url, authentication=login is not None)
+            self._applier.ensure(kinds.SCALED_OBJECTS, body)
             return
         self._maybe(queue, kinds.SCALED_OBJECTS, None, wanted=False)
         self._maybe(queue, kinds.AUTHENTICATIONS, None, wanted=False)

@@ -32,17 +32,20 @@ class BrokerLink:
         self,
         url: BrokerURL,
         *,
+        ca: str = "",
         fence: Fence,
         changed: Callable[[Key], None],
         refused: Callable[[], None],
     ) -> None:
         self.url = url
         self.fence = fence
-        self.beat = time.monotonic()
-        """When the thread was last seen at work."""
         self._changed = changed
         self._refused = refused
-        self._client = connect(url, socket_timeout=5.0, socket_connect_timeout=3.0)
+        options: dict[str, object] = {"socket_timeout": 5.0, "socket_connect_timeout": 3.0}
+        if ca:
+            # In place of a file, which is one of the workers' pods.
+            options |= {"ssl_ca_data": ca, "ssl_ca_certs": None}
+        self._client = connect(url, **options)
         self._broker = RedisBroker(self._client, prefix=url.prefix)
         self._many = ManyQueues(self._client, prefix=url.prefix)
         self._lock = threading.Lock()
@@ -117,7 +120,7 @@ class BrokerLink:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            started = self.beat = time.monotonic()
+            started = time.monotonic()
             try:
                 self._measure()
             except Exception:

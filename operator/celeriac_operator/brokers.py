@@ -18,6 +18,7 @@ from celeriac.broker.url import BrokerURL, BrokerURLError, parse
 from celeriac.control.broker import BrokerNotConfigured
 from celeriac_operator.broker_link import BrokerLink
 from celeriac_operator.fence import Fence
+from celeriac_operator.resources.broker_secret import CA
 from celeriac_operator.secrets import Secrets
 from celeriac_operator.seen import Key, QueueSeen
 from celeriac_operator.settings import Settings
@@ -31,11 +32,13 @@ class Place:
     key: str
     text: str
     url: BrokerURL
+    ca: str = ""
+    """CA certificates that the Secret has too, for a broker with TLS."""
 
     @property
     def digest(self) -> str:
         """Tells one value of the Secret from another, and nothing of what it is."""
-        return _fingerprint(self.text)
+        return _fingerprint(self.text + self.ca)
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -99,25 +102,27 @@ class Brokers:
                 f"the Secret {name} in {namespace} has no key {key}: put the broker's URL there"
             )
         try:
-            return Place(secret, key, data[key], parse(data[key]))
+            url = parse(data[key])
         except BrokerURLError as error:
             self._secrets.distrust(secret)
             raise BrokerNotConfigured(
                 f"the key {key} of the Secret {name} in {namespace} is no broker URL: {error}"
             ) from error
+        return Place(secret, key, data[key], url, data.get(CA, "") if url.tls else "")
 
     def link(self, seen: QueueSeen, place: Place) -> BrokerLink:
         """The link to a broker, with this queue among those that it measures."""
         with self._lock:
-            link = self._links.get(place.text)
+            link = self._links.get(place.digest)
             if link is None:
                 link = BrokerLink(
                     place.url,
+                    ca=place.ca,
                     fence=self._fence,
                     changed=self._changed,
                     refused=lambda: self._secrets.distrust(place.secret),
                 )
-                self._links[place.text] = link
+                self._links[place.digest] = link
             before = self._of.get(seen.queue)
             self._of[seen.queue] = link
             link.include(seen.queue, seen.queue_name)
@@ -136,7 +141,7 @@ class Brokers:
         with self._lock:
             link.exclude(key)
             if link.empty:
-                self._links = {text: it for text, it in self._links.items() if it is not link}
+                self._links = {name: it for name, it in self._links.items() if it is not link}
                 link.close()
 
     def links(self) -> Collection[BrokerLink]:

@@ -193,7 +193,7 @@ class Reconciler:
         place: Place | None,
         why: BrokerNotConfigured | None,
     ) -> Keeper:
-        kept, token = self._kept_of(seen), place.text if place else str(why)
+        kept, token = self._kept_of(seen), place.digest if place else str(why)
         if place is not None:
             broker = self._brokers.link(seen, place)
         if kept is not None and kept.token == token:

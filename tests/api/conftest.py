@@ -15,7 +15,7 @@ import redis
 
 from celeriac.broker.connection import connect
 from celeriac.broker.embedded import EmbeddedServer
-from celeriac.broker.message import NewMessage, QueueStats
+from celeriac.broker.message import NewMessage, Priority, QueueStats
 from celeriac.broker.queue import Queue
 from tests.api.fake_kubelet import FakeKubelet
 from tests.api.kube import NAMESPACES, Kube
@@ -70,10 +70,12 @@ class Broker:
             finally:
                 client.close()
 
-    def publish(self, queue: str, count: int = 1) -> None:
+    def publish(self, queue: str, count: int = 1, *, priority: Priority = "normal") -> None:
         """Publish messages."""
         messages = [
-            NewMessage(id=uuid.uuid4().hex, task="shop.pay", body=b"[[], {}, {}]")
+            NewMessage(
+                id=uuid.uuid4().hex, task="shop.pay", body=b"[[], {}, {}]", priority=priority
+            )
             for _ in range(count)
         ]
         with self.client() as client:

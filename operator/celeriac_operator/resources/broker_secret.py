@@ -7,23 +7,29 @@ from celeriac.spec.queue import MessageQueue
 from celeriac_operator.resources import Object, names
 
 SUFFIX = "-broker"
+URL = "url"
+#: The key of the CA certificates that the broker's own certificate is checked by.
+CA = "ca.crt"
 
 
-def broker_secret(queue: MessageQueue, *, text: str, url: BrokerURL) -> Object:
-    """Build the Secret. ``text`` is the URL as it was given."""
-    host, port = url.hosts[0]
-    parts = {
-        "url": text,
-        "host": host,
-        "port": str(port),
-        "username": url.username or "",
-        "password": url.password or "",
-        "sentinelPassword": str(url.options.get("sentinel_password") or ""),
-    }
+def broker_secret(queue: MessageQueue, *, text: str, url: BrokerURL, ca: str = "") -> Object:
+    """Build the Secret. ``text`` is the URL as it was given, ``ca`` certificates that came with it."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": names.metadata(queue, SUFFIX),
         "type": "Opaque",
-        "stringData": {name: value for name, value in parts.items() if value},
+        "stringData": {URL: text, **parts(url, ca=ca)},
     }
+
+
+def parts(url: BrokerURL, *, ca: str = "") -> dict[str, str]:
+    """What is secret in a URL, part by part."""
+    given = {
+        "username": url.username,
+        "password": url.password,
+        "sentinelUsername": url.options.get("sentinel_username"),
+        "sentinelPassword": url.options.get("sentinel_password"),
+        CA: ca,
+    }
+    return {name: str(value) for name, value in given.items() if value}

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 from celeriac.spec.pod import EnvFrom, EnvVar
 from celeriac.spec.queue import MessageQueue
-from celeriac_operator.resources import Object, config_map, names
+from celeriac_operator.resources import Object, broker_secret, config_map, names
 from celeriac_operator.resources.rendering import digest
 
 CONTAINER = "worker"
 #: Beyond the drain: time to hand back what still runs, and to end.
 GRACE_SECONDS = 10
 #: Variables that the platform sets, whatever a queue declares.
-_OURS = ("CELERIAC_BROKER_URL", "CELERIAC_POD", "CELERIAC_WORKER_NAME")
+_OURS = ("CELERIAC_BROKER_CA", "CELERIAC_BROKER_URL", "CELERIAC_POD", "CELERIAC_WORKER_NAME")
+_CA_FOLDER = "/etc/celeriac/broker"
 
 
-def deployment(queue: MessageQueue, *, image: str, broker: Object, broker_digest: str) -> Object:
-    """Build the Deployment. ``broker`` is the secretKeyRef of the URL, ``broker_digest`` its value's."""
-    template = pod_template(queue, image=image, broker=broker, broker_digest=broker_digest)
+@dataclass(frozen=True, slots=True)
+class BrokerRef:
+    """Where workers find the broker's URL: a Secret beside them."""
+
+    secret: str
+    key: str
+    digest: str
+    """Changes with the value, so that new processes are started."""
+    ca: bool = False
+    """Whether the Secret has CA certificates too."""
+
+
+def deployment(queue: MessageQueue, *, image: str, broker: BrokerRef) -> Object:
+    """Build the Deployment."""
+    template = pod_template(queue, image=image, broker=broker)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -61,7 +75,7 @@ def seed(queue: MessageQueue, *, image: str, replicas: int = 0) -> Object:
     }
 
 
-def pod_template(queue: MessageQueue, *, image: str, broker: Object, broker_digest: str) -> Object:
+def pod_template(queue: MessageQueue, *, image: str, broker: BrokerRef) -> Object:
     """Build the pod template, with what the queue lays over it."""
     over = copy.deepcopy(queue.spec.worker.pod_template)
     own = _pod_spec(queue, image=image, broker=broker)
@@ -69,7 +83,7 @@ def pod_template(queue: MessageQueue, *, image: str, broker: Object, broker_dige
         **over.metadata.annotations,
         # What a process reads when it starts: a change must start new ones.
         "celeriac.dev/options": digest(config_map.options(queue)),
-        "celeriac.dev/broker": broker_digest,
+        "celeriac.dev/broker": broker.digest,
     }
     template: Object = {
         "metadata": {
@@ -98,8 +112,14 @@ def _named(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(it, dict) and "name" in it for it in value)
 
 
-def _pod_spec(queue: MessageQueue, *, image: str, broker: Object) -> Object:
+def _pod_spec(queue: MessageQueue, *, image: str, broker: BrokerRef) -> Object:
     worker = queue.spec.worker
+    volumes: list[Object] = [{"name": "tmp", "emptyDir": {}}]
+    if broker.ca:
+        items = [{"key": broker_secret.CA, "path": broker_secret.CA}]
+        volumes.append(
+            {"name": "broker-ca", "secret": {"secretName": broker.secret, "items": items}}
+        )
     return {
         "terminationGracePeriodSeconds": worker.drain_seconds + GRACE_SECONDS,
         "enableServiceLinks": False,
@@ -117,12 +137,15 @@ def _pod_spec(queue: MessageQueue, *, image: str, broker: Object) -> Object:
             }
         ],
         "containers": [_container(queue, image=image, broker=broker)],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "volumes": volumes,
     }
 
 
-def _container(queue: MessageQueue, *, image: str, broker: Object) -> Object:
+def _container(queue: MessageQueue, *, image: str, broker: BrokerRef) -> Object:
     worker = queue.spec.worker
+    mounts: list[Object] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108  # the only writable folder
+    if broker.ca:
+        mounts.append({"name": "broker-ca", "mountPath": _CA_FOLDER, "readOnly": True})
     resources = {
         "requests": {"cpu": "50m", "memory": "128Mi", **worker.resources.requests},
         "limits": {"memory": "512Mi", **worker.resources.limits},
@@ -132,13 +155,7 @@ def _container(queue: MessageQueue, *, image: str, broker: Object) -> Object:
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["celeriac", "worker"],
-        "env": [
-            *[_env(it) for it in worker.env if it.name not in _OURS],
-            {"name": "CELERIAC_BROKER_URL", "valueFrom": {"secretKeyRef": broker}},
-            {"name": "CELERIAC_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-            # The worker adds its start, so that one that follows a dead one in its pod is another one.
-            {"name": "CELERIAC_WORKER_NAME", "value": "$(CELERIAC_POD):"},
-        ],
+        "env": _environment(queue, broker),
         "envFrom": [
             *[_env_from(it) for it in worker.env_from],
             {"configMapRef": {"name": queue.name + config_map.SUFFIX}},
@@ -154,9 +171,22 @@ def _container(queue: MessageQueue, *, image: str, broker: Object) -> Object:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108  # the only writable folder
+        "volumeMounts": mounts,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
+
+
+def _environment(queue: MessageQueue, broker: BrokerRef) -> list[Object]:
+    url = {"secretKeyRef": {"name": broker.secret, "key": broker.key}}
+    ca = {"name": "CELERIAC_BROKER_CA", "value": f"{_CA_FOLDER}/{broker_secret.CA}"}
+    return [
+        *[_env(it) for it in queue.spec.worker.env if it.name not in _OURS],
+        {"name": "CELERIAC_BROKER_URL", "valueFrom": url},
+        *([ca] if broker.ca else []),
+        {"name": "CELERIAC_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        # The worker adds its start, so that one that follows a dead one in its pod is another one.
+        {"name": "CELERIAC_WORKER_NAME", "value": "$(CELERIAC_POD):"},
+    ]
 
 
 def _probe(path: str, *, period: int, failures: int) -> Object:

@@ -26,6 +26,8 @@ __all__ = [
 ]
 
 ENVIRONMENT_VARIABLE = "CELERIAC_BROKER_URL"
+#: A file of CA certificates for a URL that names none; in a pod, the broker's Secret brings it.
+CA_VARIABLE = "CELERIAC_BROKER_CA"
 
 
 def from_environment() -> str:
@@ -103,4 +105,7 @@ def connection_options(url: BrokerURL) -> dict[str, Any]:
     options.update(
         (name, value) for name, value in url.options.items() if not name.startswith("sentinel_")
     )
+    ca = os.environ.get(CA_VARIABLE, "")
+    if url.tls and ca and not url.options.keys() & {"ssl_ca_certs", "ssl_ca_path"}:
+        options["ssl_ca_certs"] = ca
     return options

@@ -12,7 +12,7 @@ from celeriac_operator.apply import rendered
 from celeriac_operator.resources import names
 from celeriac_operator.resources.broker_secret import broker_secret
 from celeriac_operator.resources.config_map import config_map
-from celeriac_operator.resources.deployment import deployment, lay_over, seed
+from celeriac_operator.resources.deployment import BrokerRef, deployment, lay_over, seed
 from celeriac_operator.resources.disruption import disruption_budget
 from celeriac_operator.resources.network import network_policy
 from celeriac_operator.resources.scaled_object import scaled_object, trigger_authentication
@@ -22,8 +22,11 @@ URL = "celeriac://shop:secret@redis.example:6380/2?prefix=shop"
 REF = {"name": "mail-broker", "key": "url"}
 
 
-def built(broker_digest: str = "b1", image: str = "shop:1", **spec: Any) -> dict[str, Any]:
-    return deployment(declare(**spec), image=image, broker=REF, broker_digest=broker_digest)
+def built(
+    broker_digest: str = "b1", image: str = "shop:1", ca: bool = False, **spec: Any
+) -> dict[str, Any]:
+    broker = BrokerRef(REF["name"], REF["key"], digest=broker_digest, ca=ca)
+    return deployment(declare(**spec), image=image, broker=broker)
 
 
 def pod(**spec: Any) -> dict[str, Any]:
@@ -172,6 +175,19 @@ def test_only_what_a_process_reads_at_its_start_starts_new_ones(
     assert (template(**change) != template()) is starts_new
 
 
+def test_the_brokers_ca_is_mounted_where_workers_look_for_it() -> None:
+    spec = built(ca=True)["spec"]["template"]["spec"]
+    (one,) = spec["containers"]
+    env = {it["name"]: it.get("value") for it in one["env"]}
+    assert env["CELERIAC_BROKER_CA"] == "/etc/celeriac/broker/ca.crt"
+    assert {it["mountPath"] for it in one["volumeMounts"]} == {"/tmp", "/etc/celeriac/broker"}
+    assert spec["volumes"][1]["secret"] == {
+        "secretName": "mail-broker",
+        "items": [{"key": "ca.crt", "path": "ca.crt"}],
+    }
+    assert "CELERIAC_BROKER_CA" not in {it["name"] for it in container()["env"]}
+
+
 def test_the_digest_is_that_of_the_object_without_it() -> None:
     one, two = rendered(built()), rendered(built(image="shop:2"))
     assert one["metadata"]["annotations"][names.MODE] == "Native"
@@ -221,7 +237,7 @@ def test_labels_and_annotations_of_ones_own_cannot_undo_the_platforms() -> None:
 
 def test_keda_counts_every_stream_by_the_slots_of_a_worker() -> None:
     queue = declare(worker={"pool": "Threads", "concurrency": 10}, autoscaling={"mode": "KEDA"})
-    body = scaled_object(queue, url=parse(URL))
+    body = scaled_object(queue, url=parse(URL), authentication=True)
     triggers = body["spec"]["triggers"]
     assert [it["metadata"]["stream"] for it in triggers] == [
         f"shop:{{mail}}:{stream}" for stream in ("high", "normal", "low", "isolated")
@@ -232,6 +248,29 @@ def test_keda_counts_every_stream_by_the_slots_of_a_worker() -> None:
     assert one["metadata"]["address"] == "redis.example:6380"
     assert one["metadata"]["databaseIndex"] == "2"
     assert one["authenticationRef"] == {"name": "mail"}
+    assert body["spec"]["advanced"]["scalingModifiers"] == {
+        "formula": "high + normal + low + isolated",
+        "target": "10",
+        "metricType": "AverageValue",
+    }
+    assert [it["name"] for it in triggers] == ["high", "normal", "low", "isolated"]
+
+
+def test_keda_holds_a_paused_queue() -> None:
+    body = scaled_object(declare(paused=True), url=parse(URL))
+    assert body["metadata"]["annotations"] == {"autoscaling.keda.sh/paused": "true"}
+
+
+def test_keda_trusts_the_brokers_ca() -> None:
+    url = parse("celeriacs://redis.example")
+    body = trigger_authentication(declare(), url=url, ca="PEM")
+    assert body is not None
+    assert body["spec"]["secretTargetRef"] == [
+        {"parameter": "ca", "name": "mail-broker", "key": "ca.crt"}
+    ]
+    trigger = scaled_object(declare(), url=url)["spec"]["triggers"][0]
+    assert trigger["metadata"]["enableTLS"] == "true"
+    assert "authenticationRef" not in trigger, "without one there is nothing to refer to"
 
 
 def test_keda_gets_no_password_but_from_a_secret() -> None:
