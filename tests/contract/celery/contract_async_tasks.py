@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any
 
-from celery import Task, current_task
+from celery import Task, current_task, signals
 from celery.exceptions import SoftTimeLimitExceeded
 from contract_app import app, note
 from pydantic import BaseModel
@@ -124,6 +124,30 @@ async def cancel_oneself() -> None:
     assert task is not None
     task.cancel()
     await asyncio.sleep(10)
+
+
+_carried: ContextVar[str] = ContextVar("carried")
+_tokens: dict[str, Token[str]] = {}
+
+
+@signals.task_prerun.connect
+def _attach(task_id: str, task: Task, **_: Any) -> None:
+    if task.name == "async.carry":
+        _tokens[task_id] = _carried.set(f"for {task_id}")
+
+
+@signals.task_postrun.connect
+def _detach(task_id: str, task: Task, **_: Any) -> None:
+    if task.name == "async.carry":
+        _carried.reset(_tokens.pop(task_id))  # only where it was set, says Python
+        note("detached", key=task_id)
+
+
+@app.task(name="async.carry")
+async def carry() -> str:
+    """What tracing libraries do: a context begins with prerun, and ends with postrun."""
+    await asyncio.sleep(0.01)
+    return _carried.get()
 
 
 # --- interruptions ------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from celery import chain, group
 from contract_app import app
 from contract_worker import Watched, eventually
 
+from celeriac import Client, Job
 from celeriac.broker.server_process import free_port
 from celeriac.client.progress import read_progress
 from celeriac.worker.drive import CLEANUP_S
@@ -103,6 +104,40 @@ def test_progress_is_reported(wide: Watched) -> None:
         lambda: (p := read_progress(wide.queue, result.id)) and p.done == p.total and p
     )
     assert (progress.done, progress.total, progress.note) == (30, 30, "on it")
+
+
+def test_a_context_lasts_from_prerun_to_postrun(wide: Watched) -> None:
+    results = [wide.send("async.carry") for _ in range(20)]
+    assert [result.get(timeout=10) for result in results] == [f"for {it.id}" for it in results]
+    for result in results:
+        wide.noted(result, "detached")
+
+
+@pytest.mark.parametrize("level", ["warning", "info"])
+def test_an_app_that_listens_to_nothing(fresh: Watched, queue_name: str, level: str) -> None:
+    fresh.start("asyncio", "-A", "contract_bare:app", "--log-level", level)
+    client = Client(fresh.broker_url)
+    ids = client.send_many(fresh.name, [Job("bare.mark", (n,)) for n in range(100)])
+    stats = fresh.settled()
+    assert (stats.done, stats.retried, stats.dead, stats.redelivered) == (100, 10, 0, 0)
+    assert [fresh.notes(receipt.id) for receipt in ids.receipts] == [[n] for n in range(100)]
+    assert fresh.log.count(" succeeded in ") == (100 if level == "info" else 0)
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")
+@pytest.mark.parametrize("done", [True, False])
+def test_what_has_succeeded_before_need_not_run_again(fresh: Watched, done: bool) -> None:
+    linked = app.tasks["note_result"].s(key=f"linked-{fresh.name}").set(queue=fresh.name)
+    result = fresh.send("async.nap", 0, link=linked)
+    if done:
+        app.backend.store_result(result.id, "rested before", "SUCCESS")
+    assert fresh.queue.claim("another", count=1).messages
+    fresh.queue.abandon("another")
+    fresh.start("asyncio", "-A", "contract_deduplicating:app")
+    again = fresh.noted(f"linked-{fresh.name}", "linked")
+    assert again["result"] == ("rested before" if done else "rested")
+    assert fresh.texts(result) == ([] if done else ["started", "ended"])
+    assert fresh.settled().done == 2
 
 
 @pytest.mark.parametrize("pool", ["solo", "threads", "prefork"])
