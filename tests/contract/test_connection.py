@@ -241,6 +241,15 @@ def test_tls_with_an_authority_of_ones_own(
     works(f"rediss://127.0.0.1:{port}/1?ssl_cert_reqs=none", queue_name)
 
 
+def test_tls_with_an_authority_that_the_environment_names(
+    start: Start, authority: Authority, queue_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = tls_server(start, authority, "--tls-auth-clients", "no")
+    monkeypatch.setenv("CELERIAC_BROKER_CA", str(authority.file))
+
+    works(f"celeriacs://127.0.0.1:{port}/0", queue_name)
+
+
 def test_tls_checks_who_answers(start: Start, authority: Authority, tmp_path: Path) -> None:
     port = tls_server(start, authority, "--tls-auth-clients", "no", address="127.0.0.9")
     stranger = Authority(tmp_path, "stranger")
