@@ -68,12 +68,16 @@ class Platform:
         """Run helm in our namespace."""
         return sites.helm(self.site, self.namespace, *args, cache=self.folder / "helm")
 
+    def secret(self, name: str) -> dict[str, str]:
+        """The values of a Secret."""
+        data = self.get("secret", name)["data"]
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
     # --- the broker and the ledger --------------------------------------------------------------
 
     def broker_url(self) -> str:
         """The broker, as this process reaches it."""
-        secret = self.get("secret", "celeriac-broker")
-        url = urlsplit(base64.b64decode(secret["data"]["url"]).decode())
+        url = urlsplit(self.secret("celeriac-broker")["url"])
         host, port = self.site.address(self.namespace, VALKEY, 6379)
         netloc = url.netloc.rpartition("@")[0] + f"@{host}:{port}"
         return urlunsplit(url._replace(netloc=netloc))
