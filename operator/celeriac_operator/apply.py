@@ -11,7 +11,8 @@ import copy
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from celeriac.backend.base import Obstacle
@@ -26,6 +27,8 @@ from celeriac_operator.world import World
 
 #: A refusal that only another declaration, or somebody's help, can change.
 _FINAL = (400, 403, 405, 422)
+#: How long such a refusal is believed before the same thing is tried once more.
+_BELIEVED_S = 10.0
 
 
 class Blocked(OSError):
@@ -42,6 +45,13 @@ class _Applied:
     essence: str
     verify_at: float
     """When to apply it once more although nothing seems to be wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    stamp: str
+    why: Obstacle
+    until: float
 
 
 class Applier:
@@ -61,6 +71,7 @@ class Applier:
         self._now = monotonic
         self._lock = threading.Lock()
         self._applied: dict[tuple[str, str, str], _Applied] = {}
+        self._refused: dict[tuple[str, str, str], _Refused] = {}
 
     def ensure(self, kind: Kind, body: Object, *, seed: Object | None = None) -> ChildSeen:
         """Bring one object to what ``body`` says. ``seed`` is what to create first, if it is absent.
@@ -77,11 +88,9 @@ class Applier:
                 return seen
             wanted["metadata"]["uid"] = seen.uid  # never create it anew from here
             return self._apply(kind, where, wanted)
-        try:
+        with self._minding_refusals(kind, where, stamp):
             self._must_be_free(kind, body, seed=seed)
-            return self._apply(kind, where, wanted)
-        except ApiError as error:
-            raise _told(kind, meta, error) from error
+        return self._apply(kind, where, wanted)
 
     def ensure_secret(self, body: Object) -> None:
         """The same for a Secret, which nobody watches: it is read now and then. Raises as ``ensure``."""
@@ -93,7 +102,7 @@ class Applier:
             known = self._applied.get(where)
         if known is not None and known.essence == stamp and self._now() < known.verify_at:
             return
-        try:
+        with self._minding_refusals(kind, where, stamp):
             found = self._api.get(kind, meta["namespace"], meta["name"])
             if found is not None and controller(found["metadata"]) != controller(meta):
                 raise Blocked(_taken(kind, meta))
@@ -101,8 +110,6 @@ class Applier:
                 found = self._api.apply(
                     kind, meta["namespace"], meta["name"], wanted, manager=names.MANAGER
                 )
-        except ApiError as error:
-            raise _told(kind, meta, error) from error
         verify_at = self._now() + self._resync_s
         with self._lock:
             self._applied[where] = _Applied(found["metadata"]["uid"], stamp, verify_at)
@@ -127,6 +134,32 @@ class Applier:
             for where in [it for it in self._applied if it[1] == namespace]:
                 if where[2] in (name, *(name + suffix for suffix in names.SUFFIXES)):
                     del self._applied[where]
+
+    @contextmanager
+    def _minding_refusals(
+        self, kind: Kind, where: tuple[str, str, str], stamp: str
+    ) -> Iterator[None]:
+        """Do not ask again and again for what was refused a moment ago; say why it was."""
+        with self._lock:
+            known = self._refused.get(where)
+        if known is not None and known.stamp == stamp and self._now() < known.until:
+            raise Blocked(known.why)
+        try:
+            yield
+        except ApiError as error:
+            told = _told(kind, where, error)
+            if isinstance(told, Blocked):
+                self._note(where, stamp, told)
+            raise told from error
+        except Blocked as blocked:
+            self._note(where, stamp, blocked)
+            raise
+        with self._lock:
+            self._refused.pop(where, None)
+
+    def _note(self, where: tuple[str, str, str], stamp: str, why: Blocked) -> None:
+        with self._lock:
+            self._refused[where] = _Refused(stamp, why.obstacle, self._now() + _BELIEVED_S)
 
     def _in_order(self, where: tuple[str, str, str], seen: ChildSeen, stamp: str) -> bool:
         with self._lock:
@@ -163,10 +196,9 @@ class Applier:
 
     def _apply(self, kind: Kind, where: tuple[str, str, str], wanted: Object) -> ChildSeen:
         _, namespace, name = where
-        try:
+        stamp = wanted["metadata"]["annotations"][names.RENDERED]
+        with self._minding_refusals(kind, where, stamp):
             answer = self._api.apply(kind, namespace, name, wanted, manager=names.MANAGER)
-        except ApiError as error:
-            raise _told(kind, wanted["metadata"], error) from error
         answer.setdefault("kind", kind.name)
         self._world.put(kind, answer)
         seen = self._world.child(kind, namespace, name)
@@ -194,12 +226,14 @@ def _taken(kind: Kind, meta: Object) -> Obstacle:
     return Obstacle(Reason.OBJECT_TAKEN, text)
 
 
-def _told(kind: Kind, meta: Object, error: ApiError) -> ApiError | Blocked:
+def _told(kind: Kind, where: tuple[str, str, str], error: ApiError) -> ApiError | Blocked:
     """Tell a refusal that stays one from a passing trouble."""
+    if "being terminated" in str(error):
+        return error  # the namespace goes, and with it all of this
     if kind.group == kinds.SCALED_OBJECTS.group and error.not_found:
         text = "autoscaling.mode is KEDA, but the cluster has no KEDA: install it, or choose another mode"
         return Blocked(Obstacle(Reason.KEDA_MISSING, text))
     if error.status in _FINAL:
-        text = f"the API server refuses the {kind.name} {meta['name']}: {error}"
+        text = f"the API server refuses the {kind.name} {where[2]}: {error}"
         return Blocked(Obstacle(Reason.REFUSED, text[:4000]))
     return error

@@ -60,6 +60,11 @@ class KubernetesBackend:
             else:
                 self._places[key] = place
 
+    def obstacle(self, key: Key) -> Obstacle | None:
+        """What is in the way of a queue since it was last ensured."""
+        with self._lock:
+            return self._obstacles.get(key)
+
     def forget(self, key: Key) -> None:
         """Forget a queue that does not exist any more."""
         with self._lock:

@@ -82,6 +82,8 @@ class Brokers:
         if own == beside or self._secrets.read(own) is not None:
             return self._place(own, key)
         if self._secrets.read(beside) is None:
+            self._secrets.distrust(own)
+            self._secrets.distrust(beside)
             raise BrokerNotConfigured(
                 f"no broker: make the Secret {own[1]} with the key {key} in {own[0]} (or in {beside[0]}, "
                 "for all namespaces), or name another one in spec.broker.secretRef"

@@ -43,6 +43,7 @@ _STUCK_S = 120.0
 _KOPF_SILENT_S = 60.0
 #: Several lists of one kind within this time become one.
 _RELIST_S = 2.0
+_FIRST_LIST_S = 30.0
 
 
 class NotInstalled(RuntimeError):
@@ -116,11 +117,18 @@ class Engine:
 
     def _run_kopf(self) -> None:
         self._heartbeats.expect("kopf", within_s=_KOPF_SILENT_S)
+        began = time.monotonic()
+
+        def relisted(kind: Kind) -> None:
+            # kopf's first list tells nothing new: we have just read the same.
+            if time.monotonic() - began > _FIRST_LIST_S:
+                self._lists.put(kind)
+
         made = registry(
             self.world,
             self._watched,
             affected=self.work.add,
-            relisted=self._lists.put,
+            relisted=relisted,
             beat=lambda: self._heartbeats.beat("kopf"),
         )
         namespaces = self._config.watch_namespaces
@@ -161,7 +169,7 @@ class Engine:
             trouble = str(error)
         else:
             trouble = look.trouble
-            if look.again_s is not None:
+            if look.again_s is not None and not trouble:
                 self.work.add_after(key, look.again_s)
         self._metrics.looked(time.monotonic() - began, failed=bool(trouble))
         if trouble:
@@ -190,7 +198,8 @@ class Engine:
             self._watched += (kinds.POLICIES,)
         if self._exists(kinds.SCALED_OBJECTS):
             self._watched += (kinds.SCALED_OBJECTS, kinds.AUTHENTICATIONS)
-        for kind in self._watched:
+        # Policies are looked for in any case: they may have been wanted before.
+        for kind in {*self._watched, kinds.POLICIES}:
             while not self._stop.is_set():
                 try:
                     self._list(kind)

@@ -36,6 +36,7 @@ MOVING_S = 1.0
 RUNNING_S = 5.0
 #: What nobody tells us of, such as a Secret that was made at last, is looked for this often.
 BLOCKED_S = 5.0
+_AT_ONCE_S = 0.05
 #: A deletion is never held up longer than this.
 PURGE_S = 20.0
 
@@ -132,7 +133,10 @@ class Reconciler:
         keeper.round(problem=problem)
         assert keeper.status is not None
         self._reporter.report(seen, keeper.status)
-        return Look(self._again(keeper), keeper.trouble)
+        obstacle = self._backend.obstacle(seen.queue)
+        if obstacle != keeper.fleet.obstacle:
+            return Look(_AT_ONCE_S)  # the status does not tell of it yet
+        return Look(self._again(keeper), "" if obstacle else keeper.trouble)
 
     # --- which queue, which broker --------------------------------------------------------------
 
