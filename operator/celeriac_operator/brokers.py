@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from celeriac.broker.message import QueueStats
 from celeriac.broker.url import BrokerURL, BrokerURLError, parse
-from celeriac.control.broker import BrokerNotConfigured
+from celeriac.control.broker import BrokerNotConfigured, QueueAccess
 from celeriac_operator.broker_link import BrokerLink
 from celeriac_operator.fence import Fence
 from celeriac_operator.resources.broker_secret import CA
@@ -159,3 +159,21 @@ class Brokers:
         """End all links."""
         for link in self.links():
             link.close()
+
+
+class NoBroker:
+    """Stands in for a broker that nobody knows."""
+
+    def __init__(self, why: BrokerNotConfigured) -> None:
+        self._why = why
+
+    def queue(self, name: str, *, lease_seconds: int) -> QueueAccess:
+        return _NoQueue(self._why)  # type: ignore[return-value]  # all of it raises
+
+
+class _NoQueue:
+    def __init__(self, why: BrokerNotConfigured) -> None:
+        self._why = why
+
+    def __getattr__(self, name: str) -> object:
+        raise self._why

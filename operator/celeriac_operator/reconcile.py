@@ -20,7 +20,7 @@ from celeriac.spec.queue import MessageQueue
 from celeriac_operator import kinds
 from celeriac_operator.api import Api, ApiError
 from celeriac_operator.backend import KubernetesBackend
-from celeriac_operator.brokers import Brokers, Place
+from celeriac_operator.brokers import Brokers, NoBroker, Place
 from celeriac_operator.declared import InvalidStored, declared
 from celeriac_operator.reporting import News, Reporter
 from celeriac_operator.resources import names
@@ -55,24 +55,6 @@ class _Kept:
     token: str
     keeper: Keeper
     access: QueueAccess
-
-
-class NoBroker:
-    """Stands in for a broker that nobody knows."""
-
-    def __init__(self, why: BrokerNotConfigured) -> None:
-        self._why = why
-
-    def queue(self, name: str, *, lease_seconds: int) -> QueueAccess:
-        return _NoQueue(self._why)  # type: ignore[return-value]  # all of it raises
-
-
-class _NoQueue:
-    def __init__(self, why: BrokerNotConfigured) -> None:
-        self._why = why
-
-    def __getattr__(self, name: str) -> object:
-        raise self._why
 
 
 class Reconciler:

@@ -25,10 +25,15 @@ RULES = Path(celeriac_operator.__file__).parent / "rbac.yaml"
 T = TypeVar("T")
 
 
-def prepare(cluster: Cluster) -> Path:
-    """Make the operator's namespace, account and role; return a kubeconfig of that account."""
+def prepare(cluster: Cluster, *, only: str = "", name: str = ACCOUNT) -> Path:
+    """Make the operator's namespace, account and role; return a kubeconfig of that account.
+
+    With ``only``, its rights are those in this one namespace, and not in the cluster.
+    """
     rules = yaml.safe_load(RULES.read_text())
-    meta = {"name": ACCOUNT, "namespace": NAMESPACE}
+    meta = {"name": name, "namespace": NAMESPACE}
+    bound = {"name": name, **({"namespace": only} if only else {})}
+    scope = "" if only else "Cluster"
     own = [
         {
             "apiGroups": ["coordination.k8s.io"],
@@ -36,17 +41,17 @@ def prepare(cluster: Cluster) -> Path:
             "verbs": ["get", "create", "update", "patch"],
         }
     ]
-    account = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}
+    account = {"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}
     rbac = "rbac.authorization.k8s.io"
     objects: list[dict[str, Any]] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
-        {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": meta, "rules": rules},
+        {"apiVersion": f"{rbac}/v1", "kind": f"{scope}Role", "metadata": bound, "rules": rules},
         {
             "apiVersion": f"{rbac}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": meta,
-            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": ACCOUNT},
+            "kind": f"{scope}RoleBinding",
+            "metadata": bound,
+            "roleRef": {"apiGroup": rbac, "kind": f"{scope}Role", "name": name},
             "subjects": [account],
         },
         {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": meta, "rules": own},
@@ -54,14 +59,14 @@ def prepare(cluster: Cluster) -> Path:
             "apiVersion": f"{rbac}/v1",
             "kind": "RoleBinding",
             "metadata": meta,
-            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": ACCOUNT},
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
             "subjects": [account],
         },
     ]
     listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     cluster.kubectl("apply", "-f", "-", stdin=listed)
-    token = cluster.kubectl("create", "token", ACCOUNT, "-n", NAMESPACE, "--duration=24h").strip()
-    path = cluster.folder / "operator.kubeconfig"
+    token = cluster.kubectl("create", "token", name, "-n", NAMESPACE, "--duration=24h").strip()
+    path = cluster.folder / f"{name}.kubeconfig"
     document = yaml.safe_load(cluster.kubeconfig.read_text())
     document["clusters"][0]["cluster"]["server"] = SERVER
     document["users"][0]["user"] = {"token": token}
