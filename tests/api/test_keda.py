@@ -29,9 +29,9 @@ def cluster() -> Iterator[Cluster]:
     with control_plane() as running:
         running.kubectl("create", "-f", str(CRD))
         running.start_controllers()
-        keda.start(running)  # type: ignore[attr-defined]  # mypy takes the folder keda/ for it
+        keda.start(running)  # type: ignore[attr-defined, unused-ignore]  # mypy takes the folder keda/ for it
         yield running
-        keda.stop(running)  # type: ignore[attr-defined]  # the same
+        keda.stop(running)  # type: ignore[attr-defined, unused-ignore]  # the same
 
 
 @pytest.fixture(scope="module")
