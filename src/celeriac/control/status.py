@@ -21,6 +21,9 @@ from celeriac.spec.status import MessageQueueStatus, ScalingStatus, ScheduleStat
 #: So many deaths in a row, each soon after the start, are no accident.
 STALLED_FAILURES = 3
 
+#: Who writes the number of workers, when not we.
+_SCALERS = {"KEDA": "KEDA", "HPA": "a HorizontalPodAutoscaler of yours"}
+
 Verdict = tuple[bool, Reason, str]
 
 
@@ -159,7 +162,7 @@ def _scaling(queue: MessageQueue, decision: ScaleDecision) -> Verdict:
     if queue.spec.autoscaling.mode == "Off":
         return False, Reason.FIXED, f"{_workers(decision.desired)}, as declared"
     if decision.limited_by == "Replicas" and queue.spec.autoscaling.mode != "Native":
-        return False, Reason.EXTERNAL, "an outside autoscaler writes replicas"
+        return False, Reason.EXTERNAL, f"{_SCALERS[queue.spec.autoscaling.mode]} writes replicas"
     return True, Reason.NATIVE, ""
 
 
