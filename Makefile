@@ -14,8 +14,8 @@ help:            ## show this list
 demo: .venv/messaging  ## run the messaging application on this machine, from first message to dead letter
 	@$(BIN)/python -m messaging.demo
 
-test: .venv/dev  ## run every test; what this machine cannot run is skipped, and named
-	@scripts/with-programs $(BIN)/pytest
+test: .venv/dev  ## run every test but those of `make e2e`; what this machine cannot run is skipped, and named
+	@scripts/with-programs $(BIN)/pytest --ignore tests/e2e/kubernetes
 
 e2e: .venv/dev  ## run the tests that need a real Kubernetes (Linux, root), and no others
 	@scripts/with-programs $(BIN)/pytest tests/api tests/e2e/kubernetes

@@ -83,7 +83,8 @@ def platform(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
             *[f"--set={name}={value}" for name, value in values.items()],
         )
         furnish(platform)
-        yield platform
+    # Outside again: the rest of the session has nothing to do with the cluster's network.
+    yield platform
 
 
 def furnish(platform: Platform) -> None:
