@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.cluster import node, pki
 from tests.cluster.cache import cached
-from tests.cluster.namespace import NODE_IP
+from tests.cluster.namespace import DNS_IP, NODE_IP
 
 if TYPE_CHECKING:
     from tests.cluster.cluster import Cluster
@@ -27,6 +27,8 @@ SERVICE = "keda-metrics-apiserver"
 SERVICE_IP = "10.96.0.60"
 _PORT = 16443
 _GRPC = "127.0.0.1:19666"
+#: Brokers have names that only the cluster's name server knows.
+_RESOLVING = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"']
 
 
 def programs() -> Path:
@@ -37,10 +39,10 @@ def programs() -> Path:
 def start(cluster: Cluster) -> None:
     """Start KEDA, and wait until its external metrics are served."""
     folder = programs()
-    for crd in sorted((folder / "crds").glob("*.yaml")):
-        # `create`: client-side apply cannot carry that much in an annotation.
-        cluster.kubectl("create", "-f", str(crd))
-    cluster.kubectl("create", "namespace", NAMESPACE)
+    # On the server: client-side apply cannot carry that much in an annotation.
+    cluster.kubectl("apply", "--server-side", "-f", str(folder / "crds"))
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(space))
     ports: list[dict[str, object]] = [
         {"name": "https", "port": 443, "targetPort": _PORT, "protocol": "TCP"}
     ]
@@ -51,9 +53,13 @@ def start(cluster: Cluster) -> None:
         "KEDA_CLUSTER_OBJECT_NAMESPACE": NAMESPACE,
         "POD_NAMESPACE": NAMESPACE,
     }
+    resolver = certificates / "resolv.conf"
+    resolver.write_text(f"nameserver {DNS_IP}\n")
     cluster.processes.start(
         "keda-operator",
         [
+            *_RESOLVING,
+            resolver,
             folder / "keda-operator",
             f"--kubeconfig={cluster.kubeconfig}",
             "--leader-elect=false",

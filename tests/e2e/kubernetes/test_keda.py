@@ -1,0 +1,69 @@
+"""A real KEDA takes a queue from nothing to many workers and back, while we leave `replicas` alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from celeriac import Job
+from tests.cluster import keda
+from tests.cluster.cluster import Cluster
+from tests.e2e.kubernetes.harness import Platform
+from tests.e2e.kubernetes.test_declared_state import owners
+from tests.e2e.kubernetes.test_operators import assert_two_operators
+from tests.e2e.kubernetes.waiting import eventually
+
+UNREACHED = "KEDA is compiled by `make test` and `make e2e`, once, in ten minutes; it is not there yet"
+
+
+@pytest.fixture
+def running_keda(platform: Platform, own_cluster: Cluster) -> Iterator[None]:
+    """KEDA in the cluster; the operator looks for it when it starts."""
+    keda.start(own_cluster)
+    platform.kubectl("rollout", "restart", "deployment/celeriac")
+    platform.kubectl("rollout", "status", "deployment/celeriac", "--timeout=90s")
+    assert_two_operators(platform)
+    yield
+    keda.stop(own_cluster)
+
+
+@pytest.mark.usefixtures("running_keda")
+def test_keda_takes_a_queue_from_zero_to_many_and_back(platform: Platform, name: str) -> None:
+    scaling = {"mode": "KEDA", "maxReplicas": 3, "scaleDownDelaySeconds": 10}
+    platform.declare(name, autoscaling=scaling)
+    platform.wait_ready(name)
+    eventually(
+        lambda: _ready(platform, name) == "True", seconds=60, what="KEDA accepts the ScaledObject"
+    )
+    assert platform.pods(name) == []
+
+    sent = time.monotonic()
+    platform.client().send_many(name, [Job("e2e.work", args=(name, n, 5.0)) for n in range(12)])
+    eventually(lambda: len(platform.pods(name)) == 3, seconds=60, what="three pods", every=0.1)
+    asked = time.monotonic() - sent
+    platform.wait_done(name)
+    platform.wait_pods(name, 0, seconds=120)
+    platform.ledger.check(name, range(12))
+    assert asked < 45
+    # Neither of us has scaled: the field is KEDA's and its HorizontalPodAutoscaler's.
+    assert "celeriac-operator" not in owners(platform, name, "spec", "replicas")
+    active = platform.condition(name, "ScalingActive")
+    assert (active["reason"], active["message"]) == ("External", "KEDA writes replicas")
+
+    platform.declare(name, autoscaling={"mode": "Native"})
+    platform.wait_ready(name)
+    eventually(
+        lambda: not platform.exists("scaledobject", name), seconds=30, what="no ScaledObject"
+    )
+    platform.client().send(name, "e2e.work", args=(name, 12, 1.0))
+    eventually(lambda: len(platform.pods(name)) == 1, seconds=10, what="a pod asked for by us")
+    platform.wait_done(name)
+    platform.ledger.check(name, range(13))
+
+
+def _ready(platform: Platform, name: str) -> str:
+    found = platform.get("scaledobject", name)
+    conditions = found.get("status", {}).get("conditions", [])
+    return next((it["status"] for it in conditions if it["type"] == "Ready"), "")
