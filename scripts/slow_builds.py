@@ -11,15 +11,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.cluster import images, programs
+from tests.cluster import images, keda, programs
 
 
 def main() -> None:
-    """Build the Kubernetes servers, their clients and a base image, unless they are there."""
+    """Build the Kubernetes servers, their clients, KEDA and a base image, unless they are there."""
     if programs.missing(programs.CONTROL_PLANE_NEEDS):
         return
     programs.kubernetes()
     programs.clients()
+    keda.programs()
     if not programs.missing(programs.NODE_NEEDS):
         images.base()
 
