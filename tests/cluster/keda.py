@@ -1,6 +1,6 @@
 """A real KEDA beside the cluster: its operator and metrics adapter as plain processes in the namespace.
 
-Compiled from the Go modules of keda/go.mod (minutes once, then cached). Its webhooks are not needed.
+Compiled from the Go modules of keda-modules/go.mod (minutes once, then cached). Its webhooks are not needed.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def _registration(certificates: Path) -> list[dict[str, Any]]:
 
 
 def _build(target: Path) -> None:
-    source = Path(__file__).parent / "keda"
+    source = Path(__file__).parent / "keda-modules"
     env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
     flags = f"-s -w -X {MODULE}/version.Version={VERSION.removeprefix('v')}"
     for program in ("operator", "adapter"):
