@@ -18,9 +18,10 @@ import pytest
 
 from tests.cluster import programs
 from tests.cluster.cluster import Cluster
-from tests.e2e.kubernetes import ledger, report
-from tests.e2e.kubernetes.harness import APP, IMAGE, ROOT, TAG, Platform
-from tests.e2e.kubernetes.own import BROKER_IP, furnished
+from tests.e2e.kubernetes import report
+from tests.e2e.kubernetes.harness import ROOT, Platform
+from tests.e2e.kubernetes.installing import furnish, install
+from tests.e2e.kubernetes.own import furnished
 from tests.e2e.kubernetes.sites import OwnSite, Site, UserSite
 
 
@@ -61,42 +62,14 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
-def platform(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def platform(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Platform:
     """The operator and a development broker, installed as a user would, and our app and ledger."""
     platform = Platform(site, tmp_path_factory.mktemp("platform"))
     with site.entered():
-        install = ("upgrade", "--install", "--create-namespace")
-        platform.helm(*install, "celeriac-crds", str(ROOT / "charts/celeriac-crds"))
-        values = {
-            "image.repository": IMAGE,
-            "image.tag": TAG,
-            "valkey.enabled": "true",
-            "valkey.persistence.enabled": "true",
-            **({"valkey.clusterIP": BROKER_IP} if site.own else {}),
-        }
-        platform.helm(
-            *install,
-            "celeriac",
-            str(ROOT / "charts/celeriac"),
-            "--wait",
-            "--timeout=120s",
-            *[f"--set={name}={value}" for name, value in values.items()],
-        )
+        install(platform, ROOT)
         furnish(platform)
     # Outside again: the rest of the session has nothing to do with the cluster's network.
-    yield platform
-
-
-def furnish(platform: Platform) -> None:
-    """Give a namespace the app of these tests, and a ledger."""
-    app = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "e2e-app"},
-        "data": {APP.name: APP.read_text()},
-    }
-    platform.apply(app, *ledger.manifest(platform.image))
-    platform.kubectl("wait", "--for=condition=Ready", f"pod/{ledger.NAME}", "--timeout=60s")
+    return platform
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ class Platform:
     """For files of the tests."""
     namespace: str = "celeriac"
     image: str = f"{IMAGE}:{TAG}"
-    _ledger: Ledger | None = field(default=None, repr=False)
+    ledger_: Ledger | None = field(default=None, repr=False)
 
     # --- Kubernetes -----------------------------------------------------------------------------
 
@@ -97,10 +97,10 @@ class Platform:
     @property
     def ledger(self) -> Ledger:
         """What jobs have noted."""
-        if self._ledger is None:
+        if self.ledger_ is None:
             address = self.get("service", ledger.NAME)["spec"]["clusterIP"]
-            self._ledger = Ledger(f"redis://{address}:{ledger.PORT}/0", self._ledger_client)
-        return self._ledger
+            self.ledger_ = Ledger(f"redis://{address}:{ledger.PORT}/0", self._ledger_client)
+        return self.ledger_
 
     def _ledger_client(self) -> redis.Redis:
         host, port = self.site.address(self.namespace, ledger.NAME, ledger.PORT)

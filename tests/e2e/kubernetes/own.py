@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from tests.cluster import cache, images, node
 from tests.cluster.cluster import Cluster, cluster
 from tests.e2e.kubernetes.harness import IMAGE, MESSAGING_IMAGE, NEXT_TAG, ROOT, TAG, VALKEY
 
-BROKER_IP = "10.96.0.50"
+#: The broker's address in each namespace that has one: names of services are known beforehand only.
+BROKER_IPS = {"celeriac": "10.96.0.50", "upgraded": "10.96.0.51"}
 TARGETS = {"celeriac": IMAGE, "messaging": MESSAGING_IMAGE}
 #: What an image is made of.
 _SOURCES = ("Dockerfile", "src", "operator", "pyproject.toml", "constraints.txt", "README.md")
@@ -39,11 +40,14 @@ def furnished() -> Iterator[Cluster]:
 
 def _furnish(running: Cluster) -> None:
     provide(running, ROOT, tags=(TAG, NEXT_TAG))
-    node.start_dns(running, {f"{VALKEY}.celeriac.svc.cluster.local": BROKER_IP})
-    data = running.folder / "volumes" / VALKEY
-    data.mkdir(parents=True, exist_ok=True)
-    data.chmod(0o777)
-    running.kubectl("apply", "-f", "-", stdin=_VOLUME.format(name=VALKEY, path=data))
+    names = {f"{VALKEY}.{space}.svc.cluster.local": ip for space, ip in BROKER_IPS.items()}
+    node.start_dns(running, names)
+    for space in BROKER_IPS:
+        data = running.folder / "volumes" / space
+        data.mkdir(parents=True, exist_ok=True)
+        data.chmod(0o777)
+        volume = _VOLUME.format(name=f"{VALKEY}-{space}", path=data)
+        running.kubectl("apply", "-f", "-", stdin=volume)
 
 
 _VOLUME = """\
@@ -57,7 +61,9 @@ spec:
 """
 
 
-def provide(running: Cluster, checkout: Path, *, tags: tuple[str, ...]) -> None:
+def provide(
+    running: Cluster, checkout: Path, *, tags: tuple[str, ...], targets: Mapping[str, str] = TARGETS
+) -> None:
     """Give the node our images, built from a checkout, under these tags.
 
     What was built before is not built again: layers are kept outside the checkout, and a node that has
@@ -69,7 +75,7 @@ def provide(running: Cluster, checkout: Path, *, tags: tuple[str, ...]) -> None:
         shutil.rmtree(folder / "buildah")
     built = f"sources-{_digest(checkout)}"
     there = images.ctr(running, "images", "ls", "--quiet").stdout.split()
-    for target, name in TARGETS.items():
+    for target, name in targets.items():
         if f"{name}:{built}" not in there:
             archive = folder / f"{os.getpid()}-{uuid.uuid4().hex[:6]}.tar"
             images.build(checkout, target=target, tag=f"{name}:{built}", archive=archive)

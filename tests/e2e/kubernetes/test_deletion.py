@@ -94,7 +94,7 @@ def test_deletion_while_the_broker_is_away(platform: Platform, name: str) -> Non
         platform.kubectl("rollout", "status", f"statefulset/{VALKEY}", "--timeout=60s")
 
 
-def test_deletion_while_no_operator_runs(platform: Platform, name: str) -> None:
+def test_deletion_whileno_operator_runs(platform: Platform, name: str) -> None:
     other = _namespace(platform, f"{name}-other")
     _declare(other, name, autoscaling={"minReplicas": 1})
     _declare(platform, f"{name}-retain", autoscaling={"minReplicas": 1})
@@ -102,7 +102,7 @@ def test_deletion_while_no_operator_runs(platform: Platform, name: str) -> None:
     other.wait_ready(name)
     for one in ("retain", "purge"):
         platform.wait_ready(f"{name}-{one}")
-    with _no_operator(platform):
+    with no_operator(platform):
         platform.kubectl("delete", "mq", f"{name}-retain", f"{name}-purge", "--wait=false")
         platform.kubectl("delete", "namespace", other.namespace, "--wait=false")
         _gone(platform, f"{name}-retain")
@@ -169,7 +169,7 @@ def _gone(platform: Platform, name: str) -> None:
 
 
 @contextmanager
-def _no_operator(platform: Platform) -> Iterator[None]:
+def no_operator(platform: Platform) -> Iterator[None]:
     platform.kubectl("scale", "deployment", "celeriac", "--replicas=0")
     try:
         eventually(lambda: not platform.operators(), seconds=30, what="no operator")

@@ -15,7 +15,9 @@ from tests.e2e.kubernetes.test_declared_state import owners
 from tests.e2e.kubernetes.test_operators import assert_two_operators
 from tests.e2e.kubernetes.waiting import eventually
 
-UNREACHED = "KEDA is compiled by `make test` and `make e2e`, once, in ten minutes; it is not there yet"
+UNREACHED = (
+    "KEDA is compiled by `make test` and `make e2e`, once, in ten minutes; it is not there yet"
+)
 
 
 @pytest.fixture
