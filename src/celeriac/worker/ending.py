@@ -47,18 +47,24 @@ def build(task: Any, *, app: Any, worker: str) -> Any:
     return tracer
 
 
+class _Signals:
+    """Celery's signals, with nobody listening to prerun."""
+
+    task_prerun = SimpleNamespace(receivers=())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(signals, name)
+
+
 @contextmanager
 def _after_the_beginning(task: Any) -> Iterator[None]:
     """Let Celery build a tracer for a task whose beginning has been taken care of."""
-    prerun = signals.task_prerun
-    receivers, prerun.receivers = prerun.receivers, []
-    trace.task_has_custom = _has_custom_end
+    trace.signals, trace.task_has_custom = _Signals(), _has_custom_end
     task.track_started = False
     try:
         yield
     finally:
-        prerun.receivers = receivers
-        trace.task_has_custom = task_has_custom
+        trace.signals, trace.task_has_custom = signals, task_has_custom
 
 
 def _has_custom_end(task: Any, name: str) -> Any:

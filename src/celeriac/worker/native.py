@@ -35,6 +35,8 @@ from celeriac.worker.limits import limits_of
 from celeriac.worker.opening import Undeliverable
 from celeriac.worker.runner import AttemptRunner
 
+_HOOKS = ("before_start", "on_success", "after_return")
+
 
 @dataclass(frozen=True, slots=True)
 class Native:
@@ -44,6 +46,10 @@ class Native:
     """Whether it has a before_start of its own."""
     reacts: bool
     """Whether it has hooks of its own for its end."""
+    stores: bool
+    """Whether there is a result backend."""
+    cleans_up: bool
+    """Whether something is tidied up after each task."""
     tracks: bool
     """Whether its result backend is to be told that it starts."""
     deduplicates: bool
@@ -89,11 +95,6 @@ class NativeRunner(AttemptRunner):
         self.loop = loop
         self._soft_s = soft_s
         self._hard_s = hard_s
-        self._stores = not isinstance(self.app.backend, DisabledBackend)
-        self._cleans_up = (
-            type(self.app.loader).on_process_cleanup is not BaseLoader.on_process_cleanup
-            or type(self.app.backend).process_cleanup is not Backend.process_cleanup
-        )
         self._natives: dict[str, Native | None] = {}
         stacks.keep_tasks_per_context()
         for task in self.app.tasks.values():
@@ -170,7 +171,7 @@ class NativeRunner(AttemptRunner):
             ended.error is not None
             or live.revoked
             or live.native.reacts
-            or (self._stores and not get_actual_ignore_result(attempt.call.task, request))
+            or (live.native.stores and not get_actual_ignore_result(attempt.call.task, request))
             or request.callbacks
             or request.chain
             or request.chord
@@ -178,7 +179,7 @@ class NativeRunner(AttemptRunner):
             or signals.task_postrun.receivers
         ):
             return None
-        if self._cleans_up or trace.logger.isEnabledFor(logging.INFO):
+        if live.native.cleans_up or trace.logger.isEnabledFor(logging.INFO):
             return self.end(live, ended)
         # Celery's tracer would only find out that there is nothing to do.
         return attempt.settlement(attempt.outcome_of_return())
@@ -239,14 +240,18 @@ class NativeRunner(AttemptRunner):
         return native
 
     def _native(self, task: Any) -> Native:
-        conf = self.app.conf
-        own = [
-            it for it in ("before_start", "on_success", "after_return") if task_has_custom(task, it)
-        ]
+        conf, backend = self.app.conf, task.backend
+        own = {it for it in _HOOKS if task_has_custom(task, it)}
+        stores = not isinstance(backend, DisabledBackend)
         return Native(
             prepares="before_start" in own,
-            reacts="on_success" in own or "after_return" in own,
-            tracks=bool(task.track_started) and self._stores,
+            reacts=bool(own - {"before_start"}),
+            stores=stores,
+            cleans_up=(
+                type(self.app.loader).on_process_cleanup is not BaseLoader.on_process_cleanup
+                or type(backend).process_cleanup is not Backend.process_cleanup
+            ),
+            tracks=bool(task.track_started) and stores,
             deduplicates=bool(
                 (conf.task_acks_late or task.acks_late)
                 and conf.worker_deduplicate_successful_tasks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
@@ -216,12 +217,30 @@ def test_the_hard_limit_comes_after_a_soft_one_that_is_swallowed(track: Track) -
     assert isinstance(ended.error, TimeLimitExceeded)
 
 
+def test_limits_that_strike_at_once(track: Track) -> None:
+    """The loop was held up beyond both: the hard one counts."""
+
+    async def coroutine() -> str:
+        time.sleep(0.08)  # noqa: ASYNC251
+        with suppress(SoftTimeLimitExceeded):
+            await asyncio.sleep(0.02)
+        return "went on"
+
+    started = time.monotonic()
+    ended = track.run(coroutine, soft_s=0.02, hard_s=0.04)
+    assert isinstance(ended.error, TimeLimitExceeded)
+    assert isinstance(ended.error.__cause__, asyncio.CancelledError)
+    assert time.monotonic() - started < 1
+
+
 def test_one_that_ends_in_time_hears_of_no_limit(track: Track) -> None:
     async def coroutine() -> str:
         await asyncio.sleep(0.01)
         return "in time"
 
     assert track.run(coroutine, soft_s=0.05, hard_s=0.06) == Ended("in time")
+    timers = [it for it in track.loop._scheduled if "Drive" in repr(it)]  # type: ignore[attr-defined]
+    assert timers == [], "a loop must not remember every message for as long as its limits"
     track.loop.run_until_complete(asyncio.sleep(0.1))
     assert track.told == 1
 
@@ -312,6 +331,7 @@ def test_one_that_waits_for_a_swallower_is_left_behind(
     ended = track.run(coroutine, hard_s=0.02)
     assert isinstance(ended.error, TimeLimitExceeded)
     assert "left behind" in caplog.messages[-1]
+    assert not track.drive.cancel(Stop()), "it is over, as far as anybody can tell"
     over.append(True)
     track.loop.run_until_complete(asyncio.sleep(0.3))
     assert track.told == 1

@@ -19,10 +19,12 @@ _EXACT_S = 0.1
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """Make the loop, which nobody runs yet."""
-    if sys.platform == "linux":
-        return asyncio.SelectorEventLoop(_ExactSelector())
-    return asyncio.new_event_loop()
+    """Make the loop, which nobody runs yet; another kind, if the app has installed one, is taken as it is."""
+    loop = asyncio.new_event_loop()
+    if sys.platform != "linux" or type(loop) is not asyncio.SelectorEventLoop:
+        return loop
+    loop.close()
+    return asyncio.SelectorEventLoop(_ExactSelector())
 
 
 if sys.platform == "linux":
