@@ -12,6 +12,8 @@ import threading
 from dataclasses import dataclass
 from datetime import datetime
 
+import redis
+
 from celeriac.control.broker import BrokerNotConfigured, QueueAccess
 from celeriac.control.clock import Clock
 from celeriac.control.keeper import Keeper
@@ -20,6 +22,7 @@ from celeriac.spec.queue import MessageQueue
 from celeriac_operator import kinds
 from celeriac_operator.api import Api, ApiError
 from celeriac_operator.backend import KubernetesBackend
+from celeriac_operator.broker_link import BrokerLink
 from celeriac_operator.brokers import Brokers, NoBroker, Place
 from celeriac_operator.declared import InvalidStored, declared
 from celeriac_operator.reporting import News, Reporter
@@ -47,6 +50,10 @@ class Look:
 
     again_s: float | None = None
     trouble: str = ""
+
+
+class NotPurged(RuntimeError):
+    """A queue keeps its messages although its resource goes; the text says why."""
 
 
 @dataclass(slots=True)
@@ -92,11 +99,11 @@ class Reconciler:
         if seen is None:
             self._forget(key)
             return Look()
+        if seen.deletion_time:
+            return self._delete(seen)
         if seen.hands_off:
             self._reporter.report(seen, hands_off(self._reporter.stored(seen), self._clock.now()))
             return Look()
-        if seen.deletion_time:
-            return self._delete(seen)
         problem = ""
         kept = self._kept_of(seen)
         try:
@@ -181,23 +188,37 @@ class Reconciler:
     ) -> Keeper:
         kept, token = self._kept_of(seen), place.digest if place else str(why)
         if place is not None:
-            broker = self._brokers.link(seen, place)
+            self._brokers.link(seen, place)
         if kept is not None and kept.token == token:
             kept.keeper.declare(queue)
             return kept.keeper
-        source = broker if place is not None else NoBroker(why or BrokerNotConfigured("no broker"))
+        status = kept.keeper.status if kept else self._reporter.stored(seen)
+        kept = self._keep(seen, queue, place, why)
+        kept.keeper.status = status
+        with self._lock:
+            self._kept[seen.queue] = kept
+        return kept.keeper
+
+    def _keep(
+        self,
+        seen: QueueSeen,
+        queue: MessageQueue,
+        place: Place | None,
+        why: BrokerNotConfigured | None,
+    ) -> _Kept:
+        if place is not None:
+            broker: BrokerLink | NoBroker = self._brokers.link(seen, place)
+        else:
+            broker = NoBroker(why or BrokerNotConfigured("no broker"))
         keeper = Keeper(
             queue,
             backend=self._backend,
-            broker=source,
+            broker=broker,
             clock=self._clock,
             outside_autoscaler=True,
         )
-        keeper.status = kept.keeper.status if kept else self._reporter.stored(seen)
-        access = source.queue(queue.queue_name, lease_seconds=queue.spec.worker.lease_seconds)
-        with self._lock:
-            self._kept[seen.queue] = _Kept(seen.uid, token, keeper, access)
-        return keeper
+        access = broker.queue(queue.queue_name, lease_seconds=queue.spec.worker.lease_seconds)
+        return _Kept(seen.uid, place.digest if place else str(why), keeper, access)
 
     def _forget(self, key: Key) -> None:
         self._drop(key)
@@ -253,34 +274,46 @@ class Reconciler:
         """Let go of a resource that is being deleted; it must go, broker or no broker."""
         if names.PURGE_FINALIZER not in seen.finalizers:
             return Look()  # what belongs to it goes with it
-        age = self._clock.now() - datetime.fromisoformat(seen.deletion_time)
-        late = age.total_seconds() > PURGE_S
         try:
-            keeper = self._deleting_keeper(seen)
-            if not keeper.leave() and not late:
-                return Look(MOVING_S)
-            why = keeper.unreachable
-            if late and not why:
-                self._kept[seen.queue].access.purge()
-        except (BrokerNotConfigured, InvalidStored) as error:
-            why = str(error)
+            going_on = not seen.hands_off and self._leave(seen)
+            why = "the annotation celeriac.dev/paused is true" if seen.hands_off else ""
+        except (BrokerNotConfigured, InvalidStored, NotPurged, redis.RedisError) as error:
+            going_on, why = False, str(error)
+        if going_on:
+            return Look(MOVING_S)
         others = [it for it in seen.finalizers if it != names.PURGE_FINALIZER]
         self._set_finalizers(seen, others)
-        self._tell_of_purge(seen, why)
-        self._drop(seen.queue)
-        return Look()
-
-    def _deleting_keeper(self, seen: QueueSeen) -> Keeper:
-        if (kept := self._kept_of(seen)) is not None:
-            return kept.keeper  # with the broker that it had: the Secret may be gone already
-        place, why = self._place(seen)
-        if why is not None:
-            raise why
-        return self._keeper(seen, declared(seen), place, why)
-
-    def _tell_of_purge(self, seen: QueueSeen, why: str) -> None:
         if why:
-            text = f"the messages could not be purged, and stay on the broker: {why}"
+            text = f"the messages were not purged, and stay on the broker: {why}"
             self._reporter.tell(seen, News("Purge", "NotPurged", text, warning=True))
         else:
             self._reporter.tell(seen, News("Purge", "Purged", "the queue was purged"))
+        self._drop(seen.queue)
+        return Look()
+
+    def _leave(self, seen: QueueSeen) -> bool:
+        """Take one step towards an empty queue without workers; False once there.
+
+        Raises whatever tells that the queue cannot, or must not, be emptied.
+        """
+        queue = declared(seen)
+        kept = self._kept_of(seen)
+        place, why = self._place(seen)
+        if place is not None and (older := self._older(seen, place)) is not None:
+            self._backend.remove(queue)
+            raise NotPurged(f"the queue belongs to the MessageQueue {older.name}, which is older")
+        if kept is None:
+            if why is not None:
+                raise why
+            kept = self._kept[seen.queue] = self._keep(seen, queue, place, why)
+        # Else with the broker that it had: the Secret may be gone already.
+        kept.keeper.declare(queue)
+        if kept.keeper.leave():
+            return False
+        age = self._clock.now() - datetime.fromisoformat(seen.deletion_time)
+        if age.total_seconds() < PURGE_S:
+            return True
+        if kept.keeper.unreachable:
+            raise NotPurged(kept.keeper.unreachable)
+        kept.access.purge()  # some workers still drain; what they hold they may finish
+        return False

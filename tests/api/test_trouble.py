@@ -392,3 +392,34 @@ def test_a_broker_that_is_gone_holds_up_no_deletion(
 
     until(lambda: kube.find(kinds.QUEUES, "orders") is None, seconds=30)
     until(lambda: ("Warning", "NotPurged") in events(kube, "orders"))
+
+
+@pytest.mark.usefixtures("operator")
+def test_who_never_had_the_queue_purges_nothing(kube: Kube, broker: Broker) -> None:
+    shared = f"shared-{kube.namespace}"
+    kube.declare("first", queue=shared)
+    until(lambda: is_ready(kube, "first"))
+    broker.publish(shared, 3)
+    time.sleep(1.1)
+    kube.declare("second", queue=shared, deletionPolicy="Purge")
+    until(lambda: kube.condition("second", "Stalled") == ("True", "QueueTaken"))
+    kube.delete(kinds.QUEUES, "second")
+
+    until(lambda: kube.find(kinds.QUEUES, "second") is None, seconds=10)
+    assert (broker.stats(shared).ready, broker.stats(shared).purged) == (3, 0)
+    until(lambda: ("Warning", "NotPurged") in events(kube, "second"))
+
+
+@pytest.mark.usefixtures("operator")
+def test_hands_off_purges_nothing_and_holds_nothing_up(kube: Kube, broker: Broker) -> None:
+    kube.declare("orders", deletionPolicy="Purge")
+    until(lambda: is_ready(kube, "orders"))
+    kube.patch(
+        kinds.QUEUES, "orders", {"metadata": {"annotations": {"celeriac.dev/paused": "true"}}}
+    )
+    until(lambda: kube.condition("orders", "Paused") == ("True", "HandsOff"))
+    broker.publish(kube.on_broker("orders"), 2)
+    kube.delete(kinds.QUEUES, "orders")
+
+    until(lambda: kube.find(kinds.QUEUES, "orders") is None, seconds=10)
+    assert broker.stats(kube.on_broker("orders")).ready == 2
