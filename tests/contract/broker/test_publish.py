@@ -210,6 +210,12 @@ def test_cancelling_finds_the_copies_of_a_repeated_publish_and_nothing_else(queu
     assert sorted(drain(queue)) == ["a#1", "b"]
 
 
+def test_cancelling_does_not_take_one_messages_copy_for_another_message(queue: Queue) -> None:
+    queue.publish(some(1, delay_ms=60_000) * 2)
+    assert queue.cancel("m0#1") == "requested"
+    assert queue.stats().delayed == 2
+
+
 def test_fifty_thousand_messages_go_in_and_out_with_nothing_lost_or_doubled(queue: Queue) -> None:
     receipts = queue.publish(some(50_000, body=b"x" * 100))
     assert all(receipt.status == "accepted" for receipt in receipts)
