@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import contract_async_tasks
 import pytest
-from celery import chain, group
+from celery import chain, chord, group
+from celery.canvas import Signature
 from contract_app import app
 from contract_worker import Watched, eventually
 
@@ -123,6 +124,28 @@ def test_an_app_that_listens_to_nothing(fresh: Watched, queue_name: str, level: 
     assert (stats.done, stats.retried, stats.dead, stats.redelivered) == (100, 10, 0, 0)
     assert [fresh.notes(receipt.id) for receipt in ids.receipts] == [[n] for n in range(100)]
     assert fresh.log.count(" succeeded in ") == (100 if level == "info" else 0)
+
+
+def test_an_app_that_listens_to_nothing_gets_what_it_asks_for(fresh: Watched) -> None:
+    fresh.start("asyncio", "-A", "contract_bare:app", "--log-level", "warning", BARE_RESULTS="1")
+    calls: list[Signature] = [
+        app.signature("bare.add", args=(n, 0)).set(queue=fresh.name) for n in range(6)
+    ]
+    body = app.signature("bare.total").set(queue=fresh.name)
+    assert calls[3].apply_async().get(timeout=10) == 3
+    assert chain(calls[4], calls[5]).apply_async().get(timeout=10) == 9
+    assert chord(calls)(body).get(timeout=10) == 15
+    quiet = {"ignore_result": True}
+    first = calls[1].apply_async(link=calls[2].clone(), **quiet)
+    assert fresh.settled().dead == 0
+    assert fresh.notes(first) == [1]
+    members = [call.clone().set(**quiet) for call in calls]
+    assert fresh.settled().done == 1 + 2 + 7 + 2, "the linked one too"
+    assert chord(members)(body).get(timeout=10) == 15, "a chord counts what has no result"
+    hooked = app.signature("bare.hooked", args=(7,)).apply_async(queue=fresh.name, **quiet)
+    twice = app.signature("bare.twice").apply_async(queue=fresh.name, **quiet)
+    fresh.settled()
+    assert (fresh.notes(hooked), fresh.notes(twice)) == ([7], [0, 1])
 
 
 @pytest.mark.filterwarnings("ignore:Call to deprecated setex")
