@@ -6,12 +6,20 @@ import asyncio
 import os
 
 import redis
-from celery import Celery, Task
+from celery import Celery, Task, signals
 
 app = Celery(
     "bare", backend=os.environ["CONTRACT_BACKEND"] if "BARE_RESULTS" in os.environ else None
 )
 _notes = redis.Redis.from_url(os.environ["CONTRACT_NOTES"])
+
+
+def _listen(sender: Task, **_: object) -> None:
+    _notes.rpush(f"notes:{sender.request.id}", '"heard"')
+
+
+if "BARE_SIGNAL" in os.environ:
+    getattr(signals, os.environ["BARE_SIGNAL"]).connect(_listen)
 
 
 @app.task(name="bare.mark", bind=True)

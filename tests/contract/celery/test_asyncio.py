@@ -142,10 +142,22 @@ def test_an_app_that_listens_to_nothing_gets_what_it_asks_for(fresh: Watched) ->
     members = [call.clone().set(**quiet) for call in calls]
     assert fresh.settled().done == 1 + 2 + 7 + 2, "the linked one too"
     assert chord(members)(body).get(timeout=10) == 15, "a chord counts what has no result"
+    last = chain(members[4], members[5]).apply_async()
+    fresh.settled()
+    assert fresh.notes(last) == [9]
     hooked = app.signature("bare.hooked", args=(7,)).apply_async(queue=fresh.name, **quiet)
     twice = app.signature("bare.twice").apply_async(queue=fresh.name, **quiet)
     fresh.settled()
     assert (fresh.notes(hooked), fresh.notes(twice)) == ([7], [0, 1])
+
+
+@pytest.mark.parametrize("signal", ["task_prerun", "task_success", "task_postrun"])
+def test_an_app_that_listens_to_one_signal(fresh: Watched, signal: str) -> None:
+    fresh.start("asyncio", "-A", "contract_bare:app", "--log-level", "warning", BARE_SIGNAL=signal)
+    (receipt,) = Client(fresh.broker_url).send_many(fresh.name, [Job("bare.add", (1,))]).receipts
+    fresh.settled()
+    heard = ["heard", 1] if signal == "task_prerun" else [1, "heard"]
+    assert fresh.notes(receipt.id) == heard
 
 
 @pytest.mark.filterwarnings("ignore:Call to deprecated setex")
