@@ -41,7 +41,8 @@ def pytest_runtest_makereport(
     """Say what the operator, the workers and the cluster said, when a test has failed."""
     made = yield
     fixtures = getattr(item, "funcargs", {})
-    if made.failed and isinstance(platform := fixtures.get("platform"), Platform):
+    if made.failed and (site := fixtures.get("site")) is not None:
+        platform = fixtures.get("platform") or Platform(site, Path())
         made.sections.extend(report.sections(platform, str(fixtures.get("name", ""))))
     return made
 

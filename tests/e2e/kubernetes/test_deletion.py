@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-import pytest
 
 from celeriac import Job
 from tests.e2e.kubernetes.harness import VALKEY, Object, Platform
@@ -40,35 +39,20 @@ def test_a_queue_that_purges_takes_its_messages_along(platform: Platform, name: 
     assert (stats.ready, stats.purged, stats.imbalance) == (0, 3, 0)
 
 
-@pytest.mark.parametrize("broker", ["its own", "nowhere"])
-def test_queue_secret_and_namespace_go_in_any_order(
-    platform: Platform, name: str, broker: str
-) -> None:
+def test_queue_secret_and_namespace_go_in_any_order(platform: Platform, name: str) -> None:
     orders = (("queue", "secret"), ("secret", "queue"), ("secret",), ())
-    places = [_namespace(platform, f"{name}-{n}") for n in range(len(orders))]
-    for place in places:
-        url = NOWHERE if broker == "nowhere" else platform.secret("celeriac-broker")["url"]
-        secret = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "own"},
-            "stringData": {"url": url},
-        }
-        place.apply(secret)
-        _declare(
-            place,
-            place.namespace,
-            broker={"secretRef": {"name": "own"}},
-            deletionPolicy="Purge",
-            autoscaling={"minReplicas": 1},
-        )
-    for place in places:
-        if broker == "nowhere":
+    brokers = (platform.secret("celeriac-broker")["url"], NOWHERE)
+    cases = list(itertools.product(brokers, orders))
+    places = [_namespace(platform, f"{name}-{n}") for n in range(len(cases))]
+    for place, (url, _) in zip(places, cases, strict=True):
+        _declare_with_secret(place, url)
+    for place, (url, _) in zip(places, cases, strict=True):
+        if url == NOWHERE:
             _told_unreachable(place)
         else:
             place.wait_ready(place.namespace)
     what = {"queue": "mq/{}", "secret": "secret/own"}
-    for place, order in zip(places, orders, strict=True):
+    for place, (_, order) in zip(places, cases, strict=True):
         for one in order:
             place.kubectl("delete", what[one].format(place.namespace), "--wait=false")
         platform.kubectl("delete", "namespace", place.namespace, "--wait=false")
@@ -94,7 +78,7 @@ def test_deletion_while_the_broker_is_away(platform: Platform, name: str) -> Non
         platform.kubectl("rollout", "status", f"statefulset/{VALKEY}", "--timeout=60s")
 
 
-def test_deletion_whileno_operator_runs(platform: Platform, name: str) -> None:
+def test_deletion_while_no_operator_runs(platform: Platform, name: str) -> None:
     other = _namespace(platform, f"{name}-other")
     _declare(other, name, autoscaling={"minReplicas": 1})
     _declare(platform, f"{name}-retain", autoscaling={"minReplicas": 1})
@@ -129,6 +113,24 @@ def _declare(platform: Platform, name: str, **spec: object) -> None:
         "spec": {"worker": worker, **spec},
     }
     platform.apply(resource)
+
+
+def _declare_with_secret(place: Platform, url: str) -> None:
+    """Declare a queue that purges, on a broker of its own namespace's Secret."""
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "own"},
+        "stringData": {"url": url},
+    }
+    place.apply(secret)
+    _declare(
+        place,
+        place.namespace,
+        broker={"secretRef": {"name": "own"}},
+        deletionPolicy="Purge",
+        autoscaling={"minReplicas": 1},
+    )
 
 
 def _send(platform: Platform, name: str) -> None:

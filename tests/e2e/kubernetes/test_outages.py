@@ -16,7 +16,7 @@ from tests.e2e.kubernetes.load import Load
 from tests.e2e.kubernetes.waiting import eventually
 
 OUTAGE_S = 60 if os.environ.get("E2E_LONG") else 20
-#: Controllers leave when they cannot renew their Leases; here they hold none, and are told to.
+#: Controllers leave when they cannot renew their Leases; here they hold none, and are killed too.
 CONTROL_PLANE = ("kube-controller-manager", "kube-scheduler", "kube-apiserver")
 WORKERS = {"minReplicas": 2, "maxReplicas": 2}
 
@@ -74,7 +74,7 @@ def test_the_api_server_is_gone_for_a_while(
     with Load(platform.client(), name) as load:
         _wait_under_way(platform, name, load)
         for process in CONTROL_PLANE:
-            own_cluster.processes.stop(process)
+            own_cluster.processes.stop(process, kill=True)
         try:
             sent = len(load.accepted)
             time.sleep(OUTAGE_S)
@@ -87,6 +87,9 @@ def test_the_api_server_is_gone_for_a_while(
         finally:
             own_cluster.start_api_server()
             own_cluster.start_controllers()
+            # It would look for the API server again after up to half a minute.
+            own_cluster.processes.stop("kubelet")
+            node.start_kubelet(own_cluster)
         platform.patch("mq", name, {"spec": {"retry": {"maxAttempts": 9}}})
         eventually(
             lambda: platform.queue(name).record()[1].retry.max_attempts == 9,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,6 +10,7 @@ from typing import TypeVar
 import redis
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 #: What looking may raise while the thing looked at is being disturbed.
 _PASSING = (RuntimeError, LookupError, OSError, redis.RedisError)
@@ -16,11 +18,13 @@ _PASSING = (RuntimeError, LookupError, OSError, redis.RedisError)
 
 def eventually(look: Callable[[], T | None], *, seconds: float, what: str, every: float = 0.2) -> T:
     """Look again and again until something true is seen, and return it."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
+    deadline = began + seconds
     while True:
         seen: object
         try:
             if found := look():
+                logger.info("after %.1f s: %s", time.monotonic() - began, what)
                 return found
             seen = found
         except _PASSING as error:
