@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from celeriac_operator.apply import Applier
 from celeriac_operator.backend import KubernetesBackend
 from celeriac_operator.brokers import Brokers
 from celeriac_operator.fence import Fence, Fenced
-from celeriac_operator.handlers import WATCHED, registry
+from celeriac_operator.handlers import WATCHED, Lists, registry
 from celeriac_operator.handlers import settings as kopf_settings
 from celeriac_operator.health import Heartbeats
 from celeriac_operator.metrics import Metrics
@@ -41,9 +40,8 @@ logger = logging.getLogger(__name__)
 #: A worker that is on one queue for longer than this hangs: every request has a limit far below.
 _STUCK_S = 120.0
 _KOPF_SILENT_S = 60.0
-#: Several lists of one kind within this time become one.
+#: When watches were broken, wait so long before listing everything once more.
 _RELIST_S = 2.0
-_FIRST_LIST_S = 30.0
 
 
 class NotInstalled(RuntimeError):
@@ -78,7 +76,7 @@ class Engine:
         self.loaded = threading.Event()
         """Set once the World knows everything."""
         self._watched: tuple[Kind, ...] = WATCHED
-        self._lists: queue.SimpleQueue[Kind | None] = queue.SimpleQueue()
+        self._list_again = threading.Event()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -90,7 +88,7 @@ class Engine:
         """Stop taking up work, and wait a little for what is under way."""
         self._stop.set()
         self.work.close()
-        self._lists.put(None)
+        self._list_again.set()
         deadline = time.monotonic() + 5
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -117,18 +115,11 @@ class Engine:
 
     def _run_kopf(self) -> None:
         self._heartbeats.expect("kopf", within_s=_KOPF_SILENT_S)
-        began = time.monotonic()
-
-        def relisted(kind: Kind) -> None:
-            # kopf's first list tells nothing new: we have just read the same.
-            if time.monotonic() - began > _FIRST_LIST_S:
-                self._lists.put(kind)
-
         made = registry(
             self.world,
             self._watched,
             affected=self.work.add,
-            relisted=relisted,
+            lists=Lists(self._list_again.set),
             beat=lambda: self._heartbeats.beat("kopf"),
         )
         namespaces = self._config.watch_namespaces
@@ -220,25 +211,19 @@ class Engine:
         return any(it.get("name") == kind.plural for it in found.get("resources", ()))
 
     def _relist_forever(self) -> None:
-        due = time.monotonic() + self._config.resync
         while not self._stop.is_set():
-            asked: set[Kind] = set()
-            try:
-                asked.add(self._lists.get(timeout=max(0.0, due - time.monotonic())) or kinds.PODS)
-                self._stop.wait(_RELIST_S)
-                while not self._lists.empty():
-                    asked.add(self._lists.get() or kinds.PODS)
-            except queue.Empty:
-                asked = set(self._watched)
-                due = time.monotonic() + self._config.resync
-            if self._stop.is_set():
-                return
-            for kind in asked:
+            if self._list_again.wait(self._config.resync):
+                self._stop.wait(_RELIST_S)  # all watches were broken, and not all are back yet
+                self._list_again.clear()
+            for kind in self._watched:
+                if self._stop.is_set():
+                    return
                 try:
                     for key in self._list(kind):
                         self.work.add(key)
                 except ApiError as error:
                     logger.warning("%s cannot be listed: %s", kind.plural, error)
+                    self._list_again.set()
 
     def _list(self, kind: Kind) -> set[Key]:
         labels = "" if kind == kinds.QUEUES else names.QUEUE_LABEL

@@ -53,13 +53,12 @@ def registry(
     watched: Iterable[Kind],
     *,
     affected: Callable[[Key], None],
-    relisted: Callable[[Kind], None],
+    lists: Lists,
     beat: Callable[[], None],
 ) -> kopf.OperatorRegistry:
     """Register the handlers.
 
-    ``affected`` is called with every queue that something happened to, ``relisted`` when kopf lists a kind
-    once more, since what was deleted meanwhile has no event, and ``beat`` every second.
+    ``affected`` is called with every queue that something happened to, and ``beat`` every second.
     """
     made = kopf.OperatorRegistry()
 
@@ -69,7 +68,7 @@ def registry(
 
     _register_heart(made, beat)
     for kind in watched:
-        _register(made, kind, world, affected=affected, relisted=relisted)
+        _register(made, kind, world, affected=affected, lists=lists)
     return made
 
 
@@ -98,12 +97,35 @@ def _register(
     world: World,
     *,
     affected: Callable[[Key], None],
-    relisted: Callable[[Kind], None],
+    lists: Lists,
 ) -> None:
     @kopf.on.event(kind.group, kind.version, kind.plural, registry=made, id=f"see-{kind.plural}")
     async def see(event: Any, **_: Any) -> None:
         raw = cast("Object", event["object"])
-        tell(world, kind, event["type"], raw, affected=affected, relisted=relisted)
+        tell(world, kind, event["type"], raw, affected=affected, lists=lists)
+
+
+class Lists:
+    """Notices that kopf lists a kind once more: its watch was broken, and deletions had no event.
+
+    kopf's first list of each kind is expected. After that an object that is listed means another list.
+    """
+
+    def __init__(self, again: Callable[[], None]) -> None:
+        self._again = again
+        self._first: dict[Kind, set[str]] = {}
+        self._over: set[Kind] = set()
+
+    def note(self, kind: Kind, type_: str | None, uid: str) -> None:
+        """Note an event; its type is None for an object of a list."""
+        first = self._first.setdefault(kind, set())
+        if type_ is not None:
+            self._over.add(kind)
+        elif kind in self._over or uid in first:
+            self._over.add(kind)
+            self._again()
+        else:
+            first.add(uid)
 
 
 def tell(
@@ -113,15 +135,14 @@ def tell(
     raw: Object,
     *,
     affected: Callable[[Key], None],
-    relisted: Callable[[Kind], None],
+    lists: Lists,
 ) -> None:
     """Take in one event; its type is None for an object of a list."""
     known = kind == kinds.QUEUES and world.queue(
         (raw["metadata"]["namespace"], raw["metadata"]["name"])
     )
     key = world.drop(kind, raw) if type_ == "DELETED" else world.put(kind, raw)
-    if type_ is None:
-        relisted(kind)
+    lists.note(kind, type_, raw["metadata"]["uid"])
     if key is None:
         return
     affected(key)

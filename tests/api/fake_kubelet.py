@@ -33,6 +33,7 @@ class FakePod:
     began: int = 0
     restarts: int = 0
     ready: bool = False
+    ready_at: float = 0.0
     last: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -52,6 +53,8 @@ class FakeKubelet:
         """Whether new pods stay unready."""
         self.hold_ends = False
         """Whether pods that are being deleted go on."""
+        self.start_s = 0.3
+        """How long a container takes to become ready."""
         self.waiting: dict[str, str] = {}
         """Why the containers of a queue's pods cannot start, by queue."""
         self._api = admin_api(cluster)
@@ -167,11 +170,10 @@ class FakeKubelet:
             self._write(pod, state, ready=not self.hold_starts, ended=ended)
             pod.ready, pod.last = not self.hold_starts, state
         elif not pod.began:
-            pod.began = int(time.time())
+            pod.began, pod.ready_at = int(time.time()), time.monotonic() + self.start_s
             pod.last = {"running": {"startedAt": _time(pod.began)}}
-            pod.ready = not self.hold_starts
-            self._write(pod, pod.last, ready=pod.ready)
-        elif not pod.ready and not self.hold_starts:
+            self._write(pod, pod.last, ready=False)
+        elif not pod.ready and not self.hold_starts and time.monotonic() >= pod.ready_at:
             pod.ready = True
             self._write(pod, pod.last, ready=True)
 

@@ -165,3 +165,6 @@ def test_a_short_outage_of_the_api_server_is_not_even_noticed(
     until(lambda: kube.find(kinds.BUDGETS, "orders"), seconds=15)
     until(lambda: operator.metric("mq_queue_paused", queue=kube.on_broker("mail")) == 0)
     assert operator.pid == pid and operator.leads()
+    # The cluster's controllers take their time after this; other tests need them.
+    kube.patch(kinds.QUEUES, "new", {"spec": {"autoscaling": {"minReplicas": 1}}})
+    until(lambda: kube.queue("new")["status"]["readyReplicas"] == 1, seconds=60)

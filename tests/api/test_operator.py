@@ -129,9 +129,8 @@ def test_what_was_deleted_by_hand_comes_back(
 
 
 def test_replicas_that_were_set_by_hand_are_set_back(kube: Kube, orders: str) -> None:
-    kube.patch(kinds.DEPLOYMENTS, orders, {"spec": {"replicas": 4}})
-    until(lambda: replicas(kube, orders) == 4)
-
+    changed = kube.patch(kinds.DEPLOYMENTS, orders, {"spec": {"replicas": 4}})
+    assert changed["spec"]["replicas"] == 4
     # The scaling law gives what it finds the benefit of the doubt at the first glance only.
     until(lambda: replicas(kube, orders) == 0, seconds=10)
 
