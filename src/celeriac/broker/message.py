@@ -159,6 +159,8 @@ class Claim:
     """Nothing usable came, but more may be ready: claim again at once."""
     next_due_ms: int = -1
     """Milliseconds until the next delayed message is due; -1 when there is none."""
+    dropped: list[tuple[Message, str]] = field(default_factory=list)
+    """Discarded on the way, and why: ``expired`` or ``cancelled``. They are finished, not leased."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

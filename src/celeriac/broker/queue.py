@@ -181,8 +181,15 @@ class Queue:
         Due delayed messages are promoted first; expired and cancelled ones are discarded on the way.
         An isolated message comes alone, and only when nothing is held. Raises QueueNotDeclared.
         """
-        version, paused, again, next_due, rows = self._run("claim", consumer, count, held)
-        return Claim([_message(row) for row in rows], version, bool(paused), bool(again), next_due)
+        version, paused, again, next_due, rows, dropped = self._run("claim", consumer, count, held)
+        return Claim(
+            [_message(row) for row in rows],
+            version,
+            bool(paused),
+            bool(again),
+            next_due,
+            [(_message(row), row[13].decode()) for row in dropped],
+        )
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until somebody publishes, at most ``timeout_s`` seconds (0.01 at least)."""

@@ -39,9 +39,18 @@ _RETRY_S = 0.05
 class Consumer:
     """One consumer of a queue, shared by the threads of one process."""
 
-    def __init__(self, queue: Queue, name: str, *, slots: int) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        name: str,
+        *,
+        slots: int,
+        on_dropped: Callable[[Message, str], None] = lambda message, reason: None,
+    ) -> None:
+        """``on_dropped`` hears of messages that had expired or were cancelled, and why (`Claim.dropped`)."""
         self.queue = queue
         self.name = name
+        self._on_dropped = on_dropped
         self.prefetch = Prefetch(slots)
         self.waiting: SimpleQueue[Message | None] = SimpleQueue()
         self.running: dict[Lease, tuple[Message, float]] = {}
@@ -155,6 +164,8 @@ class Consumer:
         for message in claim.messages:
             self._heard[message.lease[0]] = message.lease[1:]
             self.waiting.put(message)
+        for dropped, reason in claim.dropped:
+            self._on_dropped(dropped, reason)
         if claim.messages or claim.again:
             return True
         self._sleep(claim.next_due_ms)

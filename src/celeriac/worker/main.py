@@ -71,7 +71,7 @@ class Worker:
         self.name = options.name or f"{options.queue}@{socket.gethostname()}:{os.getpid()}"
         self._url = parse(options.broker or from_environment())
         slots = {"solo": 1, "prefork": 0}.get(options.pool, options.concurrency)
-        self.consumer = Consumer(self._queue(), self.name, slots=slots)
+        self.consumer = self._consumer(self.name, slots=slots)
         self.keeper: Keeper | None = None
         self.prefork: Prefork | None = None
         self.aio: Aio | None = None
@@ -128,6 +128,9 @@ class Worker:
             prefix=self._url.prefix,
             lease_ms=self.options.lease_s * 1000,
         )
+
+    def _consumer(self, name: str, *, slots: int) -> Consumer:
+        return Consumer(self._queue(), name, slots=slots, on_dropped=self._record_dropped)
 
     def _set_up_app(self) -> None:
         app = self.app
@@ -209,7 +212,7 @@ class Worker:
 
     def _child_main(self, name: str, slot: Slot) -> None:
         billiard_util._run_after_forkers()
-        consumer = Consumer(self._queue(), name, slots=1)
+        consumer = self._consumer(name, slots=1)
         keeper = Keeper(consumer, parent=os.getppid(), on_tick=slot.beat)
 
         def drain(number: int, frame: FrameType | None) -> None:
@@ -229,6 +232,9 @@ class Worker:
 
     def _record_end(self, message: Message, outcome: Outcome, error: Exception) -> None:
         record.lost(self._opener(), message, outcome, error)
+
+    def _record_dropped(self, message: Message, reason: str) -> None:
+        record.dropped(self._opener(), message, reason)
 
     # --- signals, health, remote control --------------------------------------------------------
 

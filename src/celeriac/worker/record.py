@@ -69,13 +69,25 @@ def rejected(task: Any, request: Context, error: Reject) -> None:
     )
 
 
-def revoked(task: Any, request: Context, *, reason: str, terminated: bool = False) -> None:
+def dropped(opener: Opener, message: Message, reason: str) -> None:
+    """Record that a message was discarded before it started: it had ``expired``, or was ``cancelled``."""
+    with harmless(message):
+        try:
+            call = opener.open(message)
+        except Undeliverable:
+            return  # it would never have run, and the queue counts it
+        revoked(call.task, call.context(), reason=reason, expired=reason == "expired")
+
+
+def revoked(
+    task: Any, request: Context, *, reason: str, terminated: bool = False, expired: bool = False
+) -> None:
     """Record that a message was revoked: it did not run, or it was stopped."""
     task.backend.mark_as_revoked(
         request.id, reason, request=request, store_result=_stores_errors(task, request)
     )
     signals.task_revoked.send(
-        sender=task, request=request, terminated=terminated, signum=None, expired=False
+        sender=task, request=request, terminated=terminated, signum=None, expired=expired
     )
 
 

@@ -132,10 +132,7 @@ class State:
         due = [copy for copy in self.delayed if copy.due_ms < self.now_ms][:limit]
         for copy in due:
             self.delayed.remove(copy)
-            if copy.expired:
-                self.discard("expired")
-            else:
-                self.make_ready(copy)
+            self.make_ready(copy)
         return len(due)
 
     def draw(self, stream: str, most: int, consumer: str, out: list[Ticket]) -> int:

@@ -104,6 +104,7 @@ def test_a_claim_that_found_only_expired_messages_asks_to_claim_again(queue: Que
     pause_ms(5)
     first = queue.claim("w", count=3)
     assert (first.messages, first.again) == ([], True)
+    assert [reason for _, reason in first.dropped] == ["expired"] * 3
     assert queue.wait(0.01)  # should this worker die before it does, another one is woken
     assert ids(claim(queue)) == ["good"]
 

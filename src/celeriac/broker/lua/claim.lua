@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Hands out up to ARGV[2] messages to the consumer ARGV[1], which holds ARGV[3] already.
--- Returns {record version, paused, again, ms to the next delayed message (-1 none), messages}.
+-- Returns {record version, paused, again, ms to the next delayed message (-1 none), messages, dropped}:
+-- a dropped message, with the reason as its 14th value, is finished, and only to be told about.
 local consumer, want, held = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 -- Isolated messages wait for an idle worker; after this long they stop others from claiming more.
 local ISOLATED_PATIENCE_MS = 30000
@@ -12,19 +13,24 @@ local paused = record[2] == '1' or record[3] == '1'
 local now = now_ms()
 redis.call('ZADD', WORKERS, int(now), consumer)
 promote(now, 128)
-if paused or want <= 0 then return {version, paused and 1 or 0, 0, -1, {}} end
+if paused or want <= 0 then return {version, paused and 1 or 0, 0, -1, {}, {}} end
 
-local out, dropped, waits = {}, 0, {}
+local out, dropped, drops, waits = {}, {}, 0, {}
 local any_cancelled = redis.call('EXISTS', CANCELLED) == 1
 
 local function drop(letter, entry_id, flat, v)
   redis.call('XACK', STREAM[letter], GROUP, entry_id)
   redis.call('XDEL', STREAM[letter], entry_id)
-  dropped = dropped + 1
+  drops = drops + 1
   if not v then return bury_garbage(flat, now) end
-  if expired(v, now) then return discard('expired') end
-  redis.call('ZREM', CANCELLED, v[ID])
-  discard('cancelled')
+  local reason = 'expired'
+  if not expired(v, now) then
+    redis.call('ZREM', CANCELLED, v[ID])
+    reason = 'cancelled'
+  end
+  discard(reason)
+  v[12], v[13], v[14] = letter, entry_id, reason
+  dropped[#dropped + 1] = v
 end
 
 local function hand_out(letter, entry)
@@ -100,8 +106,8 @@ observe('wait', waits)
 local next_due = -1
 if #out == 0 then
   -- Empty now, atomically: any wake-up left on the list is stale.
-  if dropped == 0 and not alone then redis.call('DEL', WAKE) end
+  if drops == 0 and not alone then redis.call('DEL', WAKE) end
   local soonest = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
   if #soonest > 0 then next_due = math.max(0, tonumber(soonest[2]) - now) end
 end
-return {version, 0, #out == 0 and dropped > 0 and 1 or 0, next_due, out}
+return {version, 0, #out == 0 and drops > 0 and 1 or 0, next_due, out, dropped}
