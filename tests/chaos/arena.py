@@ -1,52 +1,24 @@
-"""Where a fault test takes place: a server, a queue, workers, the evidence, and the hand that does harm."""
+"""Where a fault test takes place: a scene with a server of its own, which may be harmed as well."""
 
 from __future__ import annotations
 
-import os
-import threading
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import count
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from random import Random
-from signal import SIGCONT, SIGKILL, SIGSTOP
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from celeriac.broker.embedded import EmbeddedServer
-from tests.chaos.checker import Fault, Verdict, judge
-from tests.chaos.processes import Command, Fleet, Worker, eventually
-from tests.chaos.sidefile import History
+from celeriac.chaos.checker import Fault
+from celeriac.chaos.scene import LEASE_S, POOLS, SLOTS, Job, Pool, Scene, work
 
-Pool = Literal["solo", "threads", "prefork"]
-POOLS: tuple[Pool, ...] = ("solo", "threads", "prefork")
-#: Tasks at once in one worker.
-SLOTS: dict[Pool, int] = {"solo": 1, "threads": 10, "prefork": 2}
-#: As short as a worker takes it, so that a test need not wait long for a dead worker's messages.
-LEASE_S = 2
+__all__ = ["LEASE_S", "POOLS", "ROOT", "SLOTS", "Arena", "Job", "Pool", "work"]
+
+ROOT = Path(__file__).parents[2]
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A uniquely numbered call of a task; its id is the message's and its first argument."""
-
-    id: str
-    task: str = "chaos.work"
-    args: tuple[Any, ...] = ()
-
-
-def work(number: int, *, ms: Callable[[], float] | float = 0, prefix: str = "j") -> list[Job]:
-    """Jobs that do nothing for ``ms`` milliseconds each."""
-    each = ms if callable(ms) else lambda: ms
-    return [Job(f"{prefix}{n:06}", args=(round(each(), 2),)) for n in range(number)]
-
-
-class Arena(ABC):
+class Arena(Scene):
     """One server with one queue of one system. Everything in it ends with it."""
-
-    system: str
 
     def __init__(
         self,
@@ -55,15 +27,8 @@ class Arena(ABC):
         seed: str,
         appendfsync: Literal["everysec", "always", "no"] = "everysec",
     ) -> None:
-        self.folder = folder
-        self.random = Random(seed)
+        super().__init__(folder, seed=seed)
         self.server = EmbeddedServer(folder / f"{self.system}-server", appendfsync=appendfsync)
-        self.history = History(folder / f"{self.system}-runs")
-        self.journal: list[Fault] = []
-        self.accepted: dict[str, float] = {}
-        self.uncertain: set[str] = set()
-        self.fleets: list[Fleet] = []
-        self.broker_tail_s = 0.0
 
     def __enter__(self) -> Self:
         self.server.start()
@@ -89,84 +54,8 @@ class Arena(ABC):
         """Close connections."""
 
     @abstractmethod
-    def command(self, pool: Pool, *options: object) -> Command:
-        """How to start a worker."""
-
-    @abstractmethod
-    def send(self, jobs: Sequence[Job]) -> None:
-        """Publish jobs, and note when the broker said that it has them."""
-
-    @abstractmethod
     def send_surely(self, jobs: Sequence[Job]) -> None:
         """Publish jobs until the broker says that it has them, however often it goes away."""
-
-    @abstractmethod
-    def waiting(self) -> int:
-        """How many messages are not finished, as far as the broker knows."""
-
-    @abstractmethod
-    def on_death(self, worker: Worker) -> None:
-        """What a supervisor does beside starting another worker."""
-
-    @contextmanager
-    def loaded(self, jobs: int, *, ms: Callable[[], float]) -> Iterator[None]:
-        """Send jobs of ``ms`` milliseconds, and more as long as the block takes, on machines of any speed."""
-        self.send(work(jobs, ms=ms))
-        over, rounds = threading.Event(), count()
-
-        def top_up() -> None:
-            while not over.wait(0.05):
-                if self.waiting() < 200:
-                    self.send(work(100, ms=ms, prefix=f"more{next(rounds)}-"))
-
-        thread = threading.Thread(target=top_up, name="load", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-    # --- workers --------------------------------------------------------------------------------
-
-    def fleet(self, pool: Pool, *options: object, size: int = 1, supervised: bool = False) -> Fleet:
-        """Start workers and wait until they serve."""
-        fleet = Fleet(
-            size=size,
-            command=self.command(pool, *options),
-            folder=self.folder,
-            prefix=f"{self.system}-{pool}-{len(self.fleets)}",
-            on_death=self.on_death,
-        )
-        self.fleets.append(fleet)
-        return fleet.start(supervised=supervised)
-
-    def logs(self, text: str) -> int:
-        """How many lines of all workers' logs contain a text."""
-        files = self.folder.glob("*.log")
-        return sum(text in line for file in files for line in file.read_text().splitlines())
-
-    # --- harm -----------------------------------------------------------------------------------
-
-    def kill(self, worker: Worker, *, parent_only: bool = False) -> None:
-        """SIGKILL a worker."""
-        self.journal.append(Fault(kind="kill", at=time.monotonic(), group=worker.group))
-        worker.kill(parent_only=parent_only)
-
-    def kill_process(self, pid: int) -> None:
-        """SIGKILL one process."""
-        self.journal.append(Fault(kind="kill", at=time.monotonic(), pid=pid))
-        os.kill(pid, SIGKILL)
-
-    @contextmanager
-    def frozen(self, worker: Worker) -> Iterator[None]:
-        """Freeze a worker, all its processes, for as long as the block takes."""
-        at = time.monotonic()
-        worker.signal_all(SIGSTOP)
-        yield
-        until = time.monotonic()
-        self.journal.append(Fault(kind="freeze", at=at, until=until, group=worker.group))
-        worker.signal_all(SIGCONT)
 
     def restart_broker(
         self, *, down_s: float = 0.0, harm: Callable[[], None] | None = None
@@ -179,34 +68,3 @@ class Arena(ABC):
         time.sleep(down_s)
         self.server.start()
         self.journal.append(Fault(kind="broker", at=at, until=time.monotonic()))
-
-    def catch_busy(self, fleet: Fleet, *, within_s: float = 10) -> Worker:
-        """Wait for a worker that is at work now; one by chance if there are several."""
-
-        def busy() -> list[Worker]:
-            self.history.read()
-            return [worker for worker in fleet.serving if self.history.busy(worker.group)]
-
-        return self.random.choice(eventually(busy, within_s=within_s, what="a worker at work"))
-
-    # --- judgement ------------------------------------------------------------------------------
-
-    def finished(self, jobs: Collection[str]) -> bool:
-        """Whether all these jobs have been finished by some run."""
-        return self.history.read().finished.issuperset(jobs)
-
-    def ended_since(self, at: float) -> bool:
-        """Whether some run has finished since then."""
-        return any(run.finished and run.finished > at for run in reversed(self.history.read().runs))
-
-    def verdict(self, *, dead: Collection[str] = (), without: Collection[str] = ()) -> Verdict:
-        """Judge what happened so far; jobs in ``without`` are not looked at."""
-        self.history.read()
-        return judge(
-            accepted={job: at for job, at in self.accepted.items() if job not in without},
-            runs=[run for run in self.history.runs if run.job not in without],
-            faults=self.journal,
-            dead=dead,
-            uncertain=self.uncertain,
-            broker_tail_s=self.broker_tail_s,
-        )

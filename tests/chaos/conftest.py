@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from celeriac.chaos.table import Row, table
 from tests.chaos.ours import Celeriac
-from tests.chaos.report import Row, table
 from tests.chaos.settings import LONG, SEED
 from tests.chaos.stock import Stock
 

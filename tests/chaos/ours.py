@@ -15,9 +15,10 @@ from celeriac import BulkInterrupted
 from celeriac.broker.connection import connect
 from celeriac.broker.message import DeadMessage, QueueStats
 from celeriac.broker.queue import Queue
+from celeriac.chaos.processes import Command, Worker, eventually
+from celeriac.chaos.sidefile import SIDE_FILE
 from celeriac.spec.policies import QueuePolicy
-from tests.chaos.arena import LEASE_S, SLOTS, Arena, Job, Pool
-from tests.chaos.processes import Command, Worker, eventually
+from tests.chaos.arena import LEASE_S, ROOT, SLOTS, Arena, Job, Pool
 
 
 class Celeriac(Arena):
@@ -56,8 +57,9 @@ class Celeriac(Arena):
             lambda name: [sys.executable, *fixed, "--name", name],
             {
                 "CELERIAC_BROKER_URL": self.server.url,
-                "CHAOS_SIDE_FILE": str(self.history.path),
+                SIDE_FILE: str(self.history.path),
             },
+            ROOT,
         )
 
     def on_death(self, worker: Worker) -> None:

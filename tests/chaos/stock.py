@@ -11,8 +11,9 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from tests.chaos.arena import SLOTS, Arena, Job, Pool
-from tests.chaos.processes import Command, Worker, eventually
+from celeriac.chaos.processes import Command, Worker, eventually
+from celeriac.chaos.sidefile import SIDE_FILE
+from tests.chaos.arena import ROOT, SLOTS, Arena, Job, Pool
 
 VISIBILITY_S = 2
 
@@ -53,7 +54,8 @@ class Stock(Arena):
         fixed += ["--without-mingle", "--without-gossip", "--without-heartbeat", *map(str, options)]
         return Command(
             lambda name: [sys.executable, *fixed, "-n", f"{name}@chaos"],
-            {"CHAOS_CELERY": json.dumps(self._config), "CHAOS_SIDE_FILE": str(self.history.path)},
+            {"CHAOS_CELERY": json.dumps(self._config), SIDE_FILE: str(self.history.path)},
+            ROOT,
         )
 
     def send(self, jobs: Sequence[Job]) -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from celeriac.chaos.checker import Verdict, forgotten
+from celeriac.chaos.processes import Fleet, eventually
+from celeriac.chaos.table import Row
 from tests.chaos.arena import LEASE_S, POOLS, Arena, Job, Pool, work
-from tests.chaos.checker import Verdict, forgotten
 from tests.chaos.ours import Celeriac
-from tests.chaos.processes import Fleet, eventually
-from tests.chaos.report import Row, row
+from tests.chaos.report import row
 from tests.chaos.settings import LONG, scale
 from tests.chaos.stock import Stock
 

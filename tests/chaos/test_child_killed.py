@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from celeriac.chaos.processes import Worker
 from tests.chaos.arena import Arena
 from tests.chaos.ours import Celeriac
-from tests.chaos.processes import Worker, eventually
 from tests.chaos.report import row
 from tests.chaos.settings import LONG, scale
 from tests.chaos.stock import Stock
@@ -15,20 +15,9 @@ from tests.chaos.stock import Stock
 FAULT = "child SIGKILL"
 
 
-def _busy_child(arena: Arena, worker: Worker) -> int:
-    killed = {fault.pid for fault in arena.journal}
-
-    def busy() -> list[int]:
-        arena.history.read()
-        alive = set(worker.children()) - killed
-        return [pid for pid in alive if arena.history.busy(worker.group, pid=pid)]
-
-    return arena.random.choice(eventually(busy, within_s=10, what="a child at work"))
-
-
 def _kill_children(arena: Arena, worker: Worker, kills: int) -> None:
     for _ in range(kills):
-        child = _busy_child(arena, worker)
+        child = arena.busy_child(worker)
         time.sleep(arena.random.uniform(0, 0.02))
         arena.kill_process(child)
 

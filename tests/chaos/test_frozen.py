@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from celeriac.chaos.processes import eventually
 from tests.chaos.arena import POOLS, SLOTS, Pool, work
 from tests.chaos.ours import Celeriac
-from tests.chaos.processes import eventually
 from tests.chaos.report import row
 
 LONG_MS = 1500

@@ -12,8 +12,8 @@ from signal import SIGSTOP
 
 import pytest
 
+from celeriac.chaos.processes import Fleet, Worker, eventually
 from tests.chaos.arena import POOLS, Arena, Pool, work
-from tests.chaos.processes import Fleet, Worker, eventually
 from tests.chaos.report import row
 from tests.chaos.settings import LONG, scale
 

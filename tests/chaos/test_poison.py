@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from celeriac.chaos.checker import Fault
 from tests.chaos.arena import POOLS, Arena, Job, Pool, work
-from tests.chaos.checker import Fault
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
 from tests.chaos.settings import scale

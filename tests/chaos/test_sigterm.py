@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from celeriac.chaos.processes import Fleet
 from tests.chaos.arena import POOLS, Pool
 from tests.chaos.ours import Celeriac
-from tests.chaos.processes import Fleet
 from tests.chaos.report import row
 from tests.chaos.settings import scale
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from celeriac.chaos.checker import Fault
 from tests.chaos.arena import Job, work
-from tests.chaos.checker import Fault
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
 from tests.chaos.settings import scale

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-from tests.chaos.sidefile import Run
+from celeriac.chaos.sidefile import Run
 
 #: A finished run is settled within this time, or its worker was out of breath: it may run again when
 #: its worker is killed in between. Celeriac promises a few hundredths of a second on an idle machine.

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+#: The variable of a worker's environment that names the file.
+SIDE_FILE = "CHAOS_SIDE_FILE"
+
 _tokens = count(1)
 _open: dict[tuple[int, str], int] = {}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.checker import Fault, forgotten, judge
-from tests.chaos.sidefile import History, Run, noted
+from celeriac.chaos.checker import Fault, forgotten, judge
+from celeriac.chaos.sidefile import History, Run, noted
 
 
 def ran(job: str, started: float, finished: float | None, *, group: int = 1, pid: int = 11) -> Run:

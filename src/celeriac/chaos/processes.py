@@ -15,7 +15,6 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-ROOT = Path(__file__).parents[2]
 READY_FILE = "CHAOS_READY_FILE"
 _TICK_S = 0.02
 
@@ -23,14 +22,25 @@ _TICK_S = 0.02
 def eventually(
     probe: Callable[[], T | None], *, within_s: float, what: Callable[[], str] | str = ""
 ) -> T:
-    """Call ``probe`` until it answers something true; fail after ``within_s`` seconds."""
+    """Call ``probe`` until it answers something true, and return that.
+
+    Raises TimeoutError after ``within_s`` seconds.
+    """
     deadline = time.monotonic() + within_s
     while not (answer := probe()):
         if time.monotonic() > deadline:
             said = what() if callable(what) else what
-            raise AssertionError(f"not within {within_s} s: {said}; last answer: {answer!r}")
+            raise TimeoutError(f"not within {within_s} s: {said}; last answer: {answer!r}")
         time.sleep(_TICK_S)
     return answer
+
+
+def _lives(pid: int) -> bool:
+    """Whether a Linux process is there, and not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,8 @@ class Command:
 
     arguments: Callable[[str], Sequence[str]]
     environment: Mapping[str, str]
+    folder: Path | None = None
+    """Where it runs; None: here."""
 
 
 class Worker:
@@ -51,7 +63,7 @@ class Worker:
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command.arguments(name),
-                cwd=ROOT,
+                cwd=command.folder,
                 env={
                     **os.environ,
                     **command.environment,
@@ -67,6 +79,7 @@ class Worker:
 
     @property
     def log(self) -> str:
+        """What it has said so far."""
         return self.log_file.read_text(errors="replace")
 
     @property
@@ -75,13 +88,14 @@ class Worker:
         return self._ready_file.exists()
 
     def wait_ready(self, within_s: float = 20) -> Worker:
-        """Wait until it serves."""
+        """Wait until it serves. Raises RuntimeError when it ends instead, TimeoutError when neither."""
         eventually(
             lambda: self.ready or self.code is not None,
             within_s=within_s,
             what=lambda: f"{self.name} ready: {self.log[-2000:]}",
         )
-        assert self.code is None, self.log[-2000:]
+        if self.code is not None:
+            raise RuntimeError(f"{self.name} ended with {self.code}: {self.log[-2000:]}")
         return self
 
     @property
@@ -95,6 +109,9 @@ class Worker:
 
     def children(self) -> list[int]:
         """The processes it started that live now."""
+        known = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        if known.exists():
+            return [pid for pid in map(int, known.read_text().split()) if _lives(pid)]
         listing = subprocess.run(
             ["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True
         )

@@ -1,0 +1,40 @@
+"""The Celery app that faults are tried on, and its one harmless task: it notes its runs in the side file.
+
+celeriac worker -A celeriac.chaos.jobs:app -Q ...    with CHAOS_SIDE_FILE in the environment
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, signals
+
+from celeriac.chaos.processes import READY_FILE
+from celeriac.chaos.sidefile import SIDE_FILE, noted
+
+app = Celery("chaos")
+
+
+def noted_run(task: Any, job: str) -> AbstractContextManager[None]:
+    """Note a run of a bound task's job for as long as the block takes."""
+    delivery = task.request.delivery_info.get("delivery", 0)
+    return noted(os.environ[SIDE_FILE], job, delivery)
+
+
+@app.task(bind=True, name="chaos.work", ignore_result=True)  # type: ignore[untyped-decorator]
+def work(self: Any, job: str, ms: float = 0) -> None:
+    """Do nothing for so many milliseconds."""
+    with noted_run(self, job):
+        if ms:
+            time.sleep(ms / 1000)
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def _announce(**_: Any) -> None:
+    ready_file = os.environ.get(READY_FILE)
+    if ready_file:
+        Path(ready_file).touch()
