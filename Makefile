@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e unit lint format docs bench cluster cluster-down lock clean
+.PHONY: help demo test e2e unit lint format docs bench bench-peers bench-scale cluster cluster-down lock clean
 
 help:            ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -42,6 +42,12 @@ docs: .venv/dev  ## renew the generated parts of docs/ and charts/
 
 bench: .venv/dev  ## compare with stock Celery on this machine (minutes; args: ARGS=--quick)
 	$(BIN)/python -m bench.throughput $(ARGS)
+
+bench-peers: .venv/dev  ## compare with every other queue, installed on the first run (an hour; args: ARGS='--only consume')
+	$(BIN)/python -m bench.peers $(ARGS)
+
+bench-scale: .venv/dev  ## measure queues, delays and dead letters by the million (minutes; args: ARGS='--only dead')
+	$(BIN)/python -m bench.scale $(ARGS)
 
 cluster: .venv/dev  ## start a real Kubernetes on this machine (Linux, root; see tests/cluster)
 	$(BIN)/python -m tests.cluster up

@@ -1,14 +1,16 @@
-"""The Celery app that both contenders run: the same tasks, the same settings.
+"""The Celery app that stock Celery and Celeriac both run: the same tasks, the same settings.
 
-`BENCH_BROKER` says whose broker it talks to, and with it which Celery this is.
+`BENCH_BROKER` says whose broker it talks to, and with it which Celery this is. With `BENCH_COROUTINES` the
+jobs are coroutines, for the Asyncio pool.
 """
 
 from __future__ import annotations
 
 import os
-import time
 
 from celery import Celery
+
+from bench import jobs
 
 BROKER = os.environ.get("BENCH_BROKER", "")
 QUEUE = "bench"
@@ -29,33 +31,10 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
 )
 
-_marks: int | None = None
+for name, job in jobs.all_jobs(coroutines=bool(os.environ.get("BENCH_COROUTINES"))).items():
+    app.task(job, name=f"bench.tasks.{name}")
 
 
 @app.task
-def noop(payload: dict[str, object]) -> None:
-    """Nothing: what is measured is the way there and back."""
-
-
-@app.task
-def mark(sent_ns: int) -> None:
-    """Write down when it was sent, and that it runs now, on the clock of this machine."""
-    global _marks  # noqa: PLW0603 (one file for each process, opened when first needed)
-    now = time.monotonic_ns()
-    if _marks is None:
-        _marks = os.open(os.environ["BENCH_MARKS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(_marks, b"%d %d\n" % (sent_ns, now))
-
-
-def payload(size: int = 500) -> dict[str, object]:
-    """A payload that takes ``size`` bytes as JSON."""
-    fields: dict[str, object] = {
-        "version": 1,
-        "conversation": "c-4711",
-        "sender": "ada",
-        "text": "",
-    }
-    import json
-
-    fields["text"] = "x" * (size - len(json.dumps(fields, separators=(",", ":"))))
-    return fields
+def nothing(payload: dict[str, object]) -> None:
+    """Nothing, and without a trace: what the core comparison counts is the broker's own numbers."""

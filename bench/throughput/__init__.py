@@ -3,5 +3,5 @@
 contenders   who is compared, and with which settings
 producer     one process that sends, and says how fast
 measure      one number: a rate, a latency, a start, a size
-report       many numbers in one table
+rows         what was measured of both
 """

@@ -1,27 +1,26 @@
-"""`python -m bench.throughput [--quick] [--json FILE]`: the whole comparison, printed as one table."""
+"""`python -m bench.throughput [--only GROUP ...] [--quick]`: the whole comparison, printed as one table."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
-import redis
-
+from bench.harness.report import machine, percentile, table
+from bench.harness.server import add_server_option, place
 from bench.throughput.contenders import CONCURRENCY, Celeriac, Contender, PoolName, Stock
 from bench.throughput.measure import Bench
-from bench.throughput.report import Row, machine, percentile, table
-from celeriac.broker.embedded import EmbeddedServer
+from bench.throughput.rows import HEAD, Row
 
 POOLS: tuple[PoolName, ...] = ("solo", "threads", "prefork")
 RATE = 100
+GROUPS = ("send", "consume", "latency")
+
+Step = Callable[[Contender], Iterator[tuple[Row, list[float]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         size = replace(size, rounds=options.rounds)
     facts = list(machine())
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, _server(options, folder) as server:
-        client = _client(server)
-        facts.append(f"server: {_server_version(client)}, loopback, appendfsync everysec")
-        host = urlsplit(server.url).netloc
-        rows = _measure(Bench(client, Path(folder)), Stock(host), Celeriac(host), size)
-        client.close()
+    with place(options.server) as here:
+        facts.append(f"server: {here.version}, loopback, appendfsync everysec")
+        bench = Bench(here.client, here.folder)
+        steps = list(_steps(bench, size, options.only or GROUPS))
+        rows = _measure(steps, Stock(here.host), Celeriac(here.host), size.rounds)
     facts.append(f"{size.rounds} rounds, alternating, in {time.monotonic() - started:.0f} s")
     _print(rows, facts)
     if options.json:
@@ -62,26 +60,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure(bench: Bench, stock: Stock, celeriac: Celeriac, size: Size) -> list[Row]:
+def _measure(
+    steps: Sequence[tuple[str, Step]], stock: Stock, celeriac: Celeriac, rounds: int
+) -> list[Row]:
     rows: dict[str, Row] = {}
-    for number in range(size.rounds):
+    for number in range(rounds):
         # Who goes first changes with every round, so that neither always finds the warmer machine.
         order: list[Contender] = [stock, celeriac] if number % 2 == 0 else [celeriac, stock]
-        for title, step in _steps(bench, size):
+        for title, step in steps:
             for contender in order:
-                print(
-                    f"round {number + 1}/{size.rounds}: {title}, {contender.name}", file=sys.stderr
-                )
+                print(f"round {number + 1}/{rounds}: {title}, {contender.name}", file=sys.stderr)
                 for row, values in step(contender):
                     kept = rows.setdefault(row.name, row)
                     getattr(kept, contender.name).extend(values)
     return list(rows.values())
 
 
-Step = Callable[[Contender], Iterator[tuple[Row, list[float]]]]
-
-
-def _steps(bench: Bench, size: Size) -> Iterator[tuple[str, Step]]:
+def _steps(bench: Bench, size: Size, groups: Sequence[str]) -> Iterator[tuple[str, Step]]:
     def send(contender: Contender) -> Iterator[tuple[Row, list[float]]]:
         plain = bench.send(contender, "apply_async", size.sent)
         yield Row("send one by one: apply_async on both", "/s"), [plain]
@@ -93,10 +88,11 @@ def _steps(bench: Bench, size: Size) -> Iterator[tuple[str, Step]]:
         best = bulk if ours else bench.send(contender, "batch", size.sent * 2)
         yield Row("send in bulk: kombu's batch(), send_many", "/s"), [best]
 
-    yield "send", send
-    for pool in POOLS:
+    if "send" in groups:
+        yield "send", send
+    for pool in POOLS if "consume" in groups else ():
         yield f"consume, {pool}", _consume(bench, size, pool)
-    for pool in POOLS:
+    for pool in POOLS if "latency" in groups else ():
         yield f"latency, {pool}", _latency(bench, size, pool)
 
 
@@ -127,7 +123,7 @@ def _latency(bench: Bench, size: Size, pool: PoolName) -> Step:
 
 
 def _print(rows: Sequence[Row], facts: Sequence[str]) -> None:
-    print("\n" + table(rows) + "\n")
+    print("\n" + table(HEAD, [row.cells() for row in rows]) + "\n")
     print("Medians of all rounds (least-greatest); a ratio above 1 is in favour of Celeriac.")
     print(
         "A message is a call of a task that does nothing, with 500 bytes of JSON. One producer, one"
@@ -139,28 +135,12 @@ def _print(rows: Sequence[Row], facts: Sequence[str]) -> None:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.throughput", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=GROUPS, help="measure a part")
     parser.add_argument("--quick", action="store_true", help="one short round")
     parser.add_argument("--rounds", type=int, metavar="N", help="in place of 5")
     parser.add_argument("--json", metavar="FILE", help="also write every number to a file")
-    parser.add_argument(
-        "--server", metavar="PROGRAM", help="redis-server or valkey-server (default: the embedded)"
-    )
+    add_server_option(parser)
     return parser.parse_args(arguments)
-
-
-def _server(options: argparse.Namespace, folder: str) -> EmbeddedServer:
-    return EmbeddedServer(Path(folder) / "server", binary=options.server)
-
-
-def _client(server: EmbeddedServer) -> redis.Redis:
-    address = urlsplit(server.url)
-    return redis.Redis(port=address.port or 0, password=address.password)
-
-
-def _server_version(client: redis.Redis) -> str:
-    info: dict[str, Any] = client.info("server")
-    name = "Valkey" if "valkey_version" in info else "Redis"
-    return f"{name} {info.get('valkey_version', info['redis_version'])}"
 
 
 if __name__ == "__main__":

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 
 import redis
 
+from bench.harness.processes import Failed, output_of, running, wait_for
+from bench.harness.usage import resident
 from bench.throughput.contenders import Contender, PoolName
 
-ROOT = Path(__file__).resolve().parents[2]
 POLL_S = 0.01
 GIVE_UP_S = 120.0
 #: The first tenth of a drain is the worker's warm-up.
 WARM_UP = 0.1
-
-
-class Failed(RuntimeError):
-    """A measurement that did not come to its end."""
+AWAKE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +59,12 @@ class Bench:
         self._empty(contender)
         marks = self._marks()
         with self._worker(contender, pool, marks):
-            self._produce(contender, "paced", 20, rate)  # everybody is awake and connected
-            _wait_for(lambda: len(_lines(marks)) == 20)
+            self._produce(contender, "paced", AWAKE, rate)  # everybody is awake and connected
+            wait_for(lambda: len(_lines(marks)) == AWAKE, what=contender.name)
             self._produce(contender, "paced", count, rate)
-            _wait_for(lambda: len(_lines(marks)) == 20 + count)
-        pairs = [tuple(map(int, line.split())) for line in _lines(marks)[20:]]
-        return [(ran - sent) / 1e6 for sent, ran in pairs]
+            wait_for(lambda: len(_lines(marks)) == AWAKE + count, what=contender.name)
+        pairs = [line.split() for line in _lines(marks)[AWAKE:]]
+        return [(int(ran) - int(sent)) / 1e6 for sent, ran, _ in pairs]
 
     def cold_start(self, contender: Contender, pool: PoolName) -> float:
         """Milliseconds from starting a worker's process to its first finished task."""
@@ -76,7 +73,7 @@ class Bench:
         self._produce(contender, "paced", 1, 100)
         start = time.monotonic_ns()
         with self._worker(contender, pool, marks):
-            _wait_for(lambda: len(_lines(marks)) == 1)
+            wait_for(lambda: len(_lines(marks)) == 1, what=contender.name)
         return (int(_lines(marks)[0].split()[1]) - start) / 1e6
 
     # --- inside ---------------------------------------------------------------------------------
@@ -90,42 +87,23 @@ class Bench:
         os.close(handle)
         return Path(name)
 
-    def _environment(self, contender: Contender, marks: Path | None = None) -> dict[str, str]:
-        return {**os.environ, "BENCH_BROKER": contender.url, "BENCH_MARKS": str(marks or "")}
-
     def _produce(self, contender: Contender, way: str, count: int, rate: int = 0) -> float:
-        done = subprocess.run(
+        shown = output_of(
             [sys.executable, "-m", "bench.throughput.producer", way, str(count), str(rate)],
-            cwd=ROOT,
-            env=self._environment(contender),
-            capture_output=True,
-            text=True,
-            check=False,
+            environment={"BENCH_BROKER": contender.url},
         )
-        if done.returncode:
-            raise Failed(f"{contender.name} could not send:\n{done.stderr}")
-        return float(json.loads(done.stdout.splitlines()[-1])["rate"])
+        return float(json.loads(shown.splitlines()[-1])["rate"])
 
     @contextmanager
     def _worker(
         self, contender: Contender, pool: PoolName, marks: Path | None = None
-    ) -> Iterator[subprocess.Popen[bytes]]:
-        log = self.folder / f"{contender.name}-{pool}.log"
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                contender.worker(pool),
-                cwd=ROOT,
-                env=self._environment(contender, marks),
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        try:
+    ) -> Iterator[Popen[bytes]]:
+        with running(
+            contender.worker(pool),
+            environment={"BENCH_BROKER": contender.url, "BENCH_MARKS": str(marks or "")},
+            log=self.folder / f"{contender.name}-{pool}.log",
+        ) as process:
             yield process
-        except Failed as error:
-            raise Failed(f"{error}\n{log.read_text()[-3000:]}") from error
-        finally:
-            _end(process)
 
     def _drain(self, contender: Contender, count: int) -> float:
         """Watch the number of unfinished messages fall; the rate from the warm-up to the end."""
@@ -143,50 +121,5 @@ class Bench:
         raise Failed(f"{contender.name}: {left} of {count} left after {GIVE_UP_S:.0f} s")
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory of a process and its children; shared pages count once (PSS), where known."""
-    total = 0
-    for one in [pid, *_children(pid)]:
-        try:
-            text = Path(f"/proc/{one}/smaps_rollup").read_text()
-        except OSError:
-            shown = subprocess.run(
-                ["ps", "-o", "rss=", "-p", str(one)], capture_output=True, text=True, check=False
-            )
-            total += int(shown.stdout or 0) * 1024
-            continue
-        total += (
-            next(int(it.split()[1]) for it in text.splitlines() if it.startswith("Pss:")) * 1024
-        )
-    return total
-
-
-def _children(pid: int) -> list[int]:
-    shown = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
-    )
-    parents = {int(line.split()[0]): int(line.split()[1]) for line in shown.stdout.splitlines()}
-    direct = [child for child, parent in parents.items() if parent == pid]
-    return direct + [grandchild for child in direct for grandchild in _children(child)]
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a worker and its children. Nothing is measured of it: stock prefork may take 30 s."""
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(3)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
-
-
-def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        if time.monotonic() > deadline:
-            raise Failed("the worker did not run what was sent")
-        time.sleep(POLL_S)

@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench.tasks import BROKER, QUEUE, app, mark, noop, payload
+from bench.jobs import payload
+from bench.tasks import BROKER, QUEUE, app, nothing
 
 KOMBU_BATCH = 500
 
@@ -21,7 +22,7 @@ def apply_async(count: int) -> None:
     """Celery's own call."""
     body = payload()
     for _ in range(count):
-        noop.apply_async((body,), queue=QUEUE)
+        nothing.apply_async((body,), queue=QUEUE)
 
 
 def batch(count: int) -> None:
@@ -31,7 +32,7 @@ def batch(count: int) -> None:
         for start in range(0, count, KOMBU_BATCH):
             with producer.batch():
                 for _ in range(min(KOMBU_BATCH, count - start)):
-                    noop.apply_async((body,), queue=QUEUE, producer=producer, retry=False)
+                    nothing.apply_async((body,), queue=QUEUE, producer=producer, retry=False)
 
 
 def send(count: int) -> None:
@@ -41,7 +42,7 @@ def send(count: int) -> None:
     body = payload()
     with Client(BROKER) as client:
         for _ in range(count):
-            client.send(QUEUE, "bench.tasks.noop", args=(body,))
+            client.send(QUEUE, "bench.tasks.nothing", args=(body,))
 
 
 def send_many(count: int) -> None:
@@ -50,14 +51,16 @@ def send_many(count: int) -> None:
 
     body = payload()
     with Client(BROKER) as client:
-        receipt = client.send_many(QUEUE, (Job("bench.tasks.noop", (body,)) for _ in range(count)))
+        receipt = client.send_many(
+            QUEUE, (Job("bench.tasks.nothing", (body,)) for _ in range(count))
+        )
     if receipt.accepted != count:
         raise AssertionError(f"{receipt.accepted} of {count} accepted")
 
 
 def paced(count: int, rate: float) -> None:
     """At an even rate; whoever falls behind catches up."""
-    start = time.monotonic()
+    start, mark = time.monotonic(), app.tasks["bench.tasks.mark"]
     for number in range(count):
         time.sleep(max(0.0, start + number / rate - time.monotonic()))
         mark.apply_async((time.monotonic_ns(),), queue=QUEUE)

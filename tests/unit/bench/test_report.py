@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from bench.tasks import payload
-from bench.throughput.report import Row, percentile, table
+from bench.harness.report import percentile, table
+from bench.jobs import payload
+from bench.throughput.rows import HEAD, Row
 
 
 def test_a_ratio_above_one_is_always_in_our_favour() -> None:
@@ -20,7 +21,7 @@ def test_a_ratio_above_one_is_always_in_our_favour() -> None:
 def test_what_is_worse_says_so() -> None:
     row = Row("rate", "/s", stock=[200], celeriac=[100])
     assert row.cells()[-1] == "0.50x (worse)"
-    assert "(worse)" in table([row])
+    assert "(worse)" in table(HEAD, [row.cells()])
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 50), (0.99, 99), (1.0, 100), (0.0, 0)])

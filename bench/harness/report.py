@@ -1,4 +1,4 @@
-"""Many numbers in one table: medians, spreads and ratios, and on what they were measured."""
+"""Many numbers in one table, and on what they were measured."""
 
 from __future__ import annotations
 
@@ -6,59 +6,22 @@ import os
 import platform
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 PACKAGES = ("celeriac", "celery", "kombu", "billiard", "redis", "hiredis")
 
 
-@dataclass(slots=True)
-class Row:
-    """One thing that was measured of both, round after round."""
-
-    name: str
-    unit: str
-    better: str = "more"
-    stock: list[float] = field(default_factory=list)
-    celeriac: list[float] = field(default_factory=list)
-
-    @property
-    def ratio(self) -> float:
-        """How many times better Celeriac is, by the medians; 1 is the same."""
-        ours, theirs = statistics.median(self.celeriac), statistics.median(self.stock)
-        return ours / theirs if self.better == "more" else theirs / ours
-
-    def cells(self) -> list[str]:
-        """The row as text."""
-        return [
-            self.name,
-            spread(self.stock, self.unit),
-            spread(self.celeriac, self.unit),
-            f"{self.ratio:.2f}x {'' if self.ratio >= 1 else '(worse)'}".strip(),
-        ]
-
-    def record(self) -> dict[str, object]:
-        """The row as data."""
-        return {
-            "name": self.name,
-            "unit": self.unit,
-            "better": self.better,
-            "stock": self.stock,
-            "celeriac": self.celeriac,
-            "ratio": round(self.ratio, 3),
-        }
-
-
 def spread(values: Sequence[float], unit: str) -> str:
     """The median, and the least and greatest where there are several."""
-    text = f"{_number(statistics.median(values))} {unit}"
+    text = f"{number(statistics.median(values))} {unit}".strip()
     if len(values) > 1:
-        text += f" ({_number(min(values))}-{_number(max(values))})"
+        text += f" ({number(min(values))}-{number(max(values))})"
     return text
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number as people read it."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
@@ -68,10 +31,10 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns line up."""
-    lines = [["", "stock Celery", "Celeriac", "ratio"], *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    lines = [list(head), *map(list, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     text = [
         "| "
         + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
