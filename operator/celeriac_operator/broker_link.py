@@ -10,6 +10,7 @@ from datetime import datetime
 
 import redis
 
+from celeriac.broker import signing
 from celeriac.broker.connection import BrokerURL, connect
 from celeriac.broker.many import ManyQueues
 from celeriac.broker.message import NewMessage, QueueStats, Receipt
@@ -46,7 +47,9 @@ class BrokerLink:
             # In place of a file, which is one of the workers' pods.
             options |= {"ssl_ca_data": ca, "ssl_ca_certs": None}
         self._client = connect(url, **options)
-        self._broker = RedisBroker(self._client, prefix=url.prefix)
+        self._broker = RedisBroker(
+            self._client, prefix=url.prefix, signing=signing.from_environment()
+        )
         self._many = ManyQueues(self._client, prefix=url.prefix)
         self._lock = threading.Lock()
         self._names: dict[Key, str] = {}

@@ -15,6 +15,7 @@ import threading
 import time
 from importlib.metadata import PackageNotFoundError, version
 
+from celeriac.broker import signing
 from celeriac.gateway.metrics import Scaling
 from celeriac_operator.api import Api
 from celeriac_operator.connection import NoCluster, login
@@ -35,7 +36,8 @@ def main() -> None:
     """Run the operator until it is told to stop; exit with its code."""
     try:
         config = Settings.from_environment()
-    except SettingsError as error:
+        signing.from_environment()  # wrong keys are told now, not when a schedule is due
+    except (SettingsError, signing.SigningKeysError) as error:
         sys.stderr.write(f"celeriac-operator: {error}\n")
         sys.exit(2)
     _set_up_logging(config.log_level)

@@ -38,6 +38,7 @@ from celeriac.broker.message import (
 )
 from celeriac.broker.record import record_fields
 from celeriac.broker.scripts import Argument, script
+from celeriac.broker.signing import SigningKeys
 from celeriac.spec.policies import QueuePolicy
 
 #: What one publishing script call may carry: short enough not to hold up other clients.
@@ -71,12 +72,15 @@ class Queue:
         *,
         prefix: str = DEFAULT_PREFIX,
         lease_ms: int = DEFAULT_LEASE_MS,
+        signing: SigningKeys | None = None,
     ) -> None:
+        """With ``signing``, what is published is signed; `celeriac.broker.signing` says how."""
         self.client = client
         self.name = name
         self.prefix = prefix
         self.lease_ms = lease_ms
         self.keys = QueueKeys.of(name, prefix=prefix)
+        self.signing = signing
         self._indexed = False
 
     def _run(self, name: str, *args: Argument, client: redis.Redis | None = None) -> Any:
@@ -148,7 +152,7 @@ class Queue:
                 _LETTER[message.priority],
                 message.id,
                 message.task,
-                message.head,
+                self.sign(message.id, message.task, message.head, message.body),
                 message.body,
                 message.delay_ms,
                 message.ttl_ms,
@@ -163,6 +167,12 @@ class Queue:
             else:
                 receipts[index] = Receipt(chunk[index].id, "refused", text)
         return receipts
+
+    def sign(self, id: str, task: str, head: bytes, body: bytes) -> bytes:
+        """Return the head of a message of this queue as it is sent: signed, when there are keys."""
+        if self.signing is None:
+            return head
+        return self.signing.sign(self.keys.base, id, task, head, body)
 
     def cancel(self, message_id: str) -> Literal["cancelled", "requested"]:
         """Cancel a waiting message.

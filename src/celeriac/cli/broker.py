@@ -92,6 +92,7 @@ def connected(option: str | None, **overrides: Any) -> Iterator[Broker]:
     import redis
 
     from celeriac.broker.connection import BrokerURLError, connect, parse
+    from celeriac.broker.signing import SigningKeysError
 
     try:
         parsed = parse(choice.url)
@@ -101,6 +102,8 @@ def connected(option: str | None, **overrides: Any) -> Iterator[Broker]:
     try:
         with client:
             yield Broker(client, parsed.prefix, choice)
+    except SigningKeysError as error:
+        raise BadInput(str(error)) from error
     except redis.exceptions.AuthenticationError as error:
         raise Unreachable(
             f"the broker {parsed.redacted()} refused the login: {error}",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from celeriac.broker.signing import split
 from celeriac.cli import output
 from celeriac.cli.durations import ago
 from celeriac.cli.output import Cell, Column
@@ -114,7 +115,9 @@ def json_of(letter: DeadMessage, *, history: bool = False, payload: bool = False
     if history:
         record["history"] = [_history(line) for line in letter.history]
     if payload:
-        record["headers"] = _decoded(letter.head) if letter.head else {}
+        signature, head = split(letter.head)
+        record["headers"] = _decoded(head) if head else {}
+        record["signedBy"] = signature[0] if signature else None
         record["body"] = _decoded(letter.body)
     return record
 
@@ -159,11 +162,10 @@ def show_text(letter: DeadMessage, queue: str, now_ms: int, *, payload: bool) ->
     lines += ["", "History, newest first:"]
     lines += [line for entry in letter.history for line in _history_text(entry)] or ["  (none)"]
     if payload:
-        lines += [
-            "",
-            "Headers:",
-            json.dumps(_decoded(letter.head or b"{}"), ensure_ascii=False, indent=2),
-        ]
+        signature, head = split(letter.head)
+        lines += ["", f"Signed by key {signature[0]}." if signature else "Not signed."]
+        lines += ["", "Headers:"]
+        lines += [json.dumps(_decoded(head or b"{}"), ensure_ascii=False, indent=2)]
         lines += ["", "Body:", json.dumps(_decoded(letter.body), ensure_ascii=False, indent=2)]
     lines += ["", f"Send it back with: celeriac dlq redrive {queue} {letter.id or letter.entry}"]
     return lines

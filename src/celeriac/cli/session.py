@@ -29,6 +29,7 @@ from celeriac.backend.output import Lines, LogFiles, Output
 from celeriac.broker.connection import BrokerURLError, connect, parse
 from celeriac.broker.embedded import Appendfsync, EmbeddedServer, ServerFailed
 from celeriac.broker.server_process import NoServerFound
+from celeriac.broker.signing import SigningKeysError, from_environment
 from celeriac.cli import display, view
 from celeriac.cli.errors import BadInput, Problem, Unreachable
 from celeriac.cli.state import FOLDER, StateFolder
@@ -91,7 +92,7 @@ class Session:
             stack.callback(self._backend.kill)
             self._loop = Loop(
                 backend=self._backend,
-                broker=RedisBroker(self._client, prefix=self._prefix),
+                broker=RedisBroker(self._client, prefix=self._prefix, signing=self._signing),
                 source=source,
                 report=self._report,
             )
@@ -142,6 +143,10 @@ class Session:
             parsed = parse(url)
         except BrokerURLError as error:
             raise BadInput(f"--broker: {error}") from error
+        try:
+            self._signing = from_environment()
+        except SigningKeysError as error:
+            raise BadInput(str(error)) from error
         self._shown_url, self._prefix = parsed.redacted(), parsed.prefix
         self._client = stack.enter_context(connect(parsed, socket_timeout=BROKER_SILENCE_S))
         try:

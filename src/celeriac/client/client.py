@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 import redis
 
+from celeriac.broker import signing
 from celeriac.broker.connection import from_environment, parse
 from celeriac.broker.keys import DEFAULT_PREFIX
 from celeriac.broker.message import NewMessage, QueueStats, Receipt
@@ -74,8 +75,9 @@ class BulkInterrupted(Exception):
 class Client:
     """A producer for one broker. Threads may share it, and it survives a fork.
 
-    `broker` is a URL (default: CELERIAC_BROKER_URL) or a redis-py client that returns bytes.
-    Raises BrokerURLError for a URL that cannot be used; connects when first used.
+    `broker` is a URL (default: CELERIAC_BROKER_URL) or a redis-py client that returns bytes. Messages are
+    signed when the environment names keys (CELERIAC_SIGNING_KEYS). Raises BrokerURLError for a URL and
+    SigningKeysError for keys that cannot be used; connects when first used.
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class Client:
             url = parse(broker or from_environment())
             self._client = direct_client(url)
             self.prefix = prefix or url.prefix
-        self._publisher = Publisher(self._client, prefix=self.prefix)
+        self._publisher = Publisher(
+            self._client, prefix=self.prefix, signing=signing.from_environment()
+        )
 
     def send(
         self,

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from celeriac.broker.message import NewMessage, Priority
+from celeriac.broker.signing import unsigned
 
 JSON = "application/json"
 UTF_8 = "utf-8"
@@ -90,9 +91,10 @@ def encode(
 def decode(head: bytes, id: str, task: str) -> Decoded:
     """Unpack a head into headers, properties, content type and content encoding.
 
-    Headers with a null or empty default stay absent: Celery's own request object fills them in.
-    Raises ValueError for a head that is not what `encode` writes.
+    Headers with a null or empty default stay absent: Celery's own request object fills them in. A signature
+    is passed over. Raises ValueError for a head that is not what `encode` writes.
     """
+    head = unsigned(head)
     if not head:
         headers = {"id": id, "task": task, "root_id": id, "ignore_result": False}
         return headers, {"correlation_id": id, "reply_to": ""}, JSON, UTF_8

@@ -16,6 +16,7 @@ from celeriac.broker.connection import BrokerURL
 from celeriac.broker.keys import DEFAULT_PREFIX
 from celeriac.broker.message import NewMessage, Priority, Receipt
 from celeriac.broker.queue import Queue
+from celeriac.broker.signing import SigningKeys, from_environment
 from celeriac.client.direct import direct_client
 from celeriac.spec.policies import QueuePolicy
 
@@ -34,9 +35,17 @@ class MessageRefused(Exception):
 class Publisher:
     """The queues of one broker, opened as they are published to. Threads may share it."""
 
-    def __init__(self, client: redis.Redis, *, prefix: str = DEFAULT_PREFIX) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        signing: SigningKeys | None = None,
+    ) -> None:
+        """With ``signing``, every message is signed on its way."""
         self.client = client
         self.prefix = prefix
+        self.signing = signing
         self._open: dict[str, Queue] = {}
 
     def queue(self, name: str) -> Queue:
@@ -54,7 +63,9 @@ class Publisher:
         """Open a queue to read it, without declaring it. Raises ValueError for an impossible name."""
         if not name or "{" in name or "}" in name:
             raise ValueError(f"queue name {name!r}: must not be empty, nor contain '{{' or '}}'")
-        return self._open.get(name) or Queue(self.client, name, prefix=self.prefix)
+        return self._open.get(name) or Queue(
+            self.client, name, prefix=self.prefix, signing=self.signing
+        )
 
     def publish(self, queue: str, message: NewMessage) -> Receipt:
         """Publish one message, unless the running attempt takes it (`celeriac.broker.capture`)."""
@@ -80,8 +91,11 @@ class Publisher:
 
 @lru_cache(maxsize=32)
 def publisher_for(url: BrokerURL) -> Publisher:
-    """The process's publisher for a broker: its pool of connections serves all threads, and a fork."""
-    return Publisher(direct_client(url), prefix=url.prefix)
+    """The process's publisher for a broker: its pool of connections serves all threads, and a fork.
+
+    Raises SigningKeysError when the environment names signing keys that cannot be used.
+    """
+    return Publisher(direct_client(url), prefix=url.prefix, signing=from_environment())
 
 
 def priority_of(value: int | str | None) -> Priority:

@@ -11,6 +11,7 @@ import redis
 from celeriac.broker.keys import DEFAULT_PREFIX
 from celeriac.broker.message import NewMessage, QueueStats, Receipt
 from celeriac.broker.queue import Queue
+from celeriac.broker.signing import SigningKeys
 from celeriac.spec.conditions import utc
 from celeriac.spec.policies import QueuePolicy
 
@@ -78,15 +79,31 @@ class Broker(Protocol):
 
 
 class RedisBroker:
-    """The real broker. The client must return bytes, and give up after a few seconds of silence."""
+    """The real broker. The client must return bytes, and give up after a few seconds of silence.
 
-    def __init__(self, client: redis.Redis, *, prefix: str = DEFAULT_PREFIX) -> None:
+    With ``signing``, what schedules send is signed.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        signing: SigningKeys | None = None,
+    ) -> None:
         self._client = client
         self._prefix = prefix
+        self._signing = signing
 
     def queue(self, name: str, *, lease_seconds: int) -> QueueAccess:
         return RedisQueue(
-            Queue(self._client, name, prefix=self._prefix, lease_ms=lease_seconds * 1000)
+            Queue(
+                self._client,
+                name,
+                prefix=self._prefix,
+                lease_ms=lease_seconds * 1000,
+                signing=self._signing,
+            )
         )
 
 

@@ -54,7 +54,7 @@ class Attempt:
 
     def offer(self, queue_name: str, message: NewMessage) -> bool:
         """Take the message that ``task.retry()`` publishes: it is settled with this one, in one step."""
-        if queue_name != self.runner.queue_name or message.id != self.message.id:
+        if queue_name != self.runner.queue.name or message.id != self.message.id:
             return False
         self.captured = message
         return True
@@ -88,6 +88,8 @@ class Attempt:
         new = self.captured
         assert new is not None
         head = _with_retries(new.head, self.call.retries_before)
+        # Other words under the same id: whoever changes them has to sign them.
+        head = self.runner.queue.sign(self.message.id, self.message.task, head, new.body)
         return RetryAt(delay_ms=new.delay_ms, failure=failure, head=head, body=new.body)
 
     def outcome_of_return(self) -> Outcome:

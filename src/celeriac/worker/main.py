@@ -20,6 +20,7 @@ from billiard import util as billiard_util
 from celery import Celery, signals
 from celery.app.trace import setup_worker_optimizations
 
+from celeriac.broker import signing
 from celeriac.broker.connection import connect, from_environment, parse
 from celeriac.broker.message import Lease, Message, Outcome
 from celeriac.broker.queue import Queue
@@ -70,6 +71,7 @@ class Worker:
         self.options = options
         self.name = options.name or f"{options.queue}@{socket.gethostname()}:{os.getpid()}"
         self._url = parse(options.broker or from_environment())
+        self._signing = signing.from_environment()
         slots = {"solo": 1, "prefork": 0}.get(options.pool, options.concurrency)
         self.consumer = self._consumer(self.name, slots=slots)
         self.keeper: Keeper | None = None
@@ -127,6 +129,7 @@ class Worker:
             self.options.queue,
             prefix=self._url.prefix,
             lease_ms=self.options.lease_s * 1000,
+            signing=self._signing,
         )
 
     def _consumer(self, name: str, *, slots: int) -> Consumer:
@@ -154,13 +157,13 @@ class Worker:
         return conf.task_soft_time_limit or 0, conf.task_time_limit or 0
 
     def _opener(self) -> Opener:
-        return Opener(self.app, queue_name=self.options.queue, hostname=self.name)
+        return Opener(self.app, queue=self.consumer.queue, hostname=self.name)
 
     def _runner(self, kind: type[R], consumer: Consumer, **options: Any) -> R:
         queue = consumer.queue
         return kind(
             app=self.app,
-            queue_name=self.options.queue,
+            queue=queue,
             worker=consumer.name,
             opener=self._opener(),
             policy=consumer.policy,

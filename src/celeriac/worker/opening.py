@@ -20,6 +20,8 @@ from kombu.serialization import loads, prepare_accept_content
 from kombu.utils.json import loads as load_json
 
 from celeriac.broker.message import Message
+from celeriac.broker.queue import Queue
+from celeriac.broker.signing import BadSignature
 from celeriac.client import envelope
 
 _JSON = "application/json"
@@ -33,6 +35,10 @@ _KNOWN = frozenset({*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "c
 
 #: What Celery calls these priorities. A normal message is one without.
 _NUMBERS = {"high": 0, "normal": None, "low": 9}
+
+
+#: The reason of a message that is not signed as it must be.
+FORGED = "bad_signature"
 
 
 class Undeliverable(Exception):
@@ -70,15 +76,18 @@ class Call:
 class Opener:
     """Opens the messages of one queue for one app. Threads may share it."""
 
-    def __init__(self, app: Celery, *, queue_name: str, hostname: str) -> None:
+    def __init__(self, app: Celery, *, queue: Queue, hostname: str) -> None:
         self._app = app
-        self._queue_name = queue_name
+        self._queue_name = queue.name
+        self._place = queue.keys.base
+        self._signing = queue.signing
         self._hostname = hostname
         self._accept = prepare_accept_content(app.conf.accept_content)
         self._plain_json = _JSON in self._accept
 
     def open(self, message: Message) -> Call:
         """Open a message. Raises Undeliverable."""
+        head = self._verified(message)
         task = self._app.tasks.get(message.task)
         if task is None:
             raise Undeliverable(
@@ -87,7 +96,7 @@ class Opener:
             ) from NotRegistered(message.task)
         try:
             headers, properties, content_type, encoding = envelope.decode(
-                message.head, message.id, message.task
+                head, message.id, message.task
             )
             if "timelimit" in headers:
                 _check_limits(headers["timelimit"])
@@ -101,6 +110,17 @@ class Opener:
             raise Undeliverable(
                 "undecodable", f"it cannot be read: {type(error).__name__}: {error}"
             ) from error
+
+    def _verified(self, message: Message) -> bytes:
+        """The message's head, once its signature is known to be good, where it must have one."""
+        if self._signing is None:
+            return message.head
+        try:
+            return self._signing.verify(
+                self._place, message.id, message.task, message.head, message.body
+            )
+        except BadSignature as error:
+            raise Undeliverable(FORGED, str(error)) from error
 
     def _body(
         self, body: bytes, headers: dict[str, Any], content_type: str, encoding: str

@@ -23,6 +23,7 @@ from celeriac.broker.message import (
     RetryAt,
     Settlement,
 )
+from celeriac.broker.queue import Queue
 from celeriac.client import progress
 from celeriac.spec.policies import QueuePolicy
 from celeriac.worker import record
@@ -41,7 +42,7 @@ class AttemptRunner:
         self,
         *,
         app: Celery,
-        queue_name: str,
+        queue: Queue,
         worker: str,
         opener: Opener,
         policy: Callable[[], QueuePolicy],
@@ -50,7 +51,7 @@ class AttemptRunner:
         finish: Finish = asyncio.run,
     ) -> None:
         self.app = app
-        self.queue_name = queue_name
+        self.queue = queue
         self.worker = worker
         self.policy = policy
         self._progress_sink = progress_sink

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.app.task import Context
+from redis import Redis
 
 from celeriac.broker.message import Message
+from celeriac.broker.queue import Queue
 from celeriac.worker.awaiting import as_functions, await_for_celery, is_coroutine
 from celeriac.worker.limits import limits_of, warn_of_limits
 from celeriac.worker.opening import Opener
@@ -155,7 +157,7 @@ def test_a_request_is_as_celery_would_make_it(app: Celery, head: bytes) -> None:
         expires_ms=0,
         history=b"",
     )
-    call = Opener(app, queue_name="q", hostname="h").open(message)
+    call = Opener(app, queue=Queue(Redis(), "q"), hostname="h").open(message)
     call.request["celeriac"] = "ours, and no header"
     celerys = Context(call.request, args=call.args, kwargs=call.kwargs, called_directly=False)
     assert vars(call.context()) == vars(celerys)

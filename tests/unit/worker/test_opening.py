@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from redis import Redis
 
 from celeriac.broker.message import Message
+from celeriac.broker.queue import Queue
 from celeriac.worker.opening import Opener, Undeliverable
 
 app = Celery("opening", set_as_current=False)
@@ -21,7 +23,8 @@ def _known() -> None:
 
 
 app.finalize()
-OPENER = Opener(app, queue_name="q", hostname="host")
+QUEUE = Queue(Redis(), "q")
+OPENER = Opener(app, queue=QUEUE, hostname="host")
 BODY = b'[[1,2],{"a":"b"},{"chain":null}]'
 
 
