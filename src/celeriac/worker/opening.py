@@ -37,16 +37,17 @@ _KNOWN = frozenset({*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "c
 _NUMBERS = {"high": 0, "normal": None, "low": 9}
 
 
-#: The reason of a message that is not signed as it must be.
-FORGED = "bad_signature"
-
-
 class Undeliverable(Exception):
     """A message that can never run: the dead letters get it, with ``reason``."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
         self.reason = reason
+
+    @property
+    def forged(self) -> bool:
+        """Whether nothing that the message says of itself can be believed."""
+        return isinstance(self.__cause__, BadSignature)
 
 
 @dataclass(slots=True)
@@ -120,7 +121,7 @@ class Opener:
                 self._place, message.id, message.task, message.head, message.body
             )
         except BadSignature as error:
-            raise Undeliverable(FORGED, str(error)) from error
+            raise Undeliverable("bad_signature", str(error)) from error
 
     def _body(
         self, body: bytes, headers: dict[str, Any], content_type: str, encoding: str

@@ -20,7 +20,7 @@ from celery.exceptions import Reject, Retry
 
 from celeriac.broker.message import DeadLetter, Discard, Message, Outcome, RetryAt
 from celeriac.client import envelope
-from celeriac.worker.opening import FORGED, Opener, Undeliverable
+from celeriac.worker.opening import Opener, Undeliverable
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def revoked(
 
 def undeliverable(app: Celery, message: Message, error: Undeliverable) -> None:
     """Record that a message can never run."""
-    if error.reason == FORGED:
+    if error.forged:
         return  # it may name anybody's id, whose result is not to be overwritten
     with harmless(message):
         try:

@@ -16,7 +16,9 @@ from scripts import render_docs
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "src").rglob("*.[pl][yu]*")))
+SOURCE = "\n".join(
+    path.read_text() for ext in ("lua", "py") for path in sorted((ROOT / "src").rglob(f"*.{ext}"))
+)
 
 
 def page(name: str) -> str:
