@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import re
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 from celeriac.broker.embedded import EmbeddedServer
 from celeriac.chaos.checker import Fault
 from celeriac.chaos.scene import LEASE_S, POOLS, SLOTS, Job, Pool, Scene, work
+from tests.chaos.proxy import Proxy
 
 __all__ = ["LEASE_S", "POOLS", "ROOT", "SLOTS", "Arena", "Job", "Pool", "work"]
 
 ROOT = Path(__file__).parents[2]
+
+
+class Server(Protocol):
+    """Where the broker is, in place of an embedded server."""
+
+    @property
+    def url(self) -> str:
+        """The broker's URL."""
+        ...
+
+    def start(self) -> Any:
+        """Start it; return when it answers."""
+        ...
+
+    def stop(self) -> None:
+        """End it, and leave nothing behind."""
+        ...
 
 
 class Arena(Scene):
@@ -26,13 +45,31 @@ class Arena(Scene):
         *,
         seed: str,
         appendfsync: Literal["everysec", "always", "no"] = "everysec",
+        server: Server | None = None,
+        proxied: bool = False,
+        binary: str | None = None,
+        prepare: Callable[[Any], None] | None = None,
+        user: tuple[str, str] | None = None,
     ) -> None:
+        """``prepare`` is called with the arena when the server runs.
+
+        Producers and workers reach a ``proxied`` broker through a network that can be harmed, and log in as
+        ``user`` (name and password).
+        """
         super().__init__(folder, seed=seed)
-        self.server = EmbeddedServer(folder / f"{self.system}-server", appendfsync=appendfsync)
+        home = folder / f"{self.system}-server"
+        self.server: Any = server or EmbeddedServer(home, appendfsync=appendfsync, binary=binary)
+        self.proxy = Proxy(self.random) if proxied else None
+        self._prepare = prepare
+        self._user = user
 
     def __enter__(self) -> Self:
         self.server.start()
         try:
+            if self.proxy is not None:
+                self.proxy.start(self.server.port)
+            if self._prepare is not None:
+                self._prepare(self)
             self.open()
         except BaseException:
             self.server.stop()
@@ -43,7 +80,17 @@ class Arena(Scene):
         for fleet in self.fleets:
             fleet.end()
         self.close()
+        if self.proxy is not None:
+            self.proxy.stop()
         self.server.stop()
+
+    @property
+    def url(self) -> str:
+        """The broker as producers and workers know it."""
+        url: str = self.server.url
+        if self._user is not None:
+            url = re.sub("//.*@", f"//{':'.join(self._user)}@", url)
+        return url if self.proxy is None else self.proxy.url(url)
 
     @abstractmethod
     def open(self) -> None:

@@ -43,7 +43,7 @@ class Celeriac(Arena):
     def open(self) -> None:
         self.queue = Queue(connect(self.server.url), "chaos", lease_ms=LEASE_S * 1000)
         self.queue.declare(self._policy)
-        self.client = celeriac.Client(self.server.url)
+        self.client = celeriac.Client(self.url)
 
     def close(self) -> None:
         self.client.close()
@@ -56,7 +56,7 @@ class Celeriac(Arena):
         return Command(
             lambda name: [sys.executable, *fixed, "--name", name],
             {
-                "CELERIAC_BROKER_URL": self.server.url,
+                "CELERIAC_BROKER_URL": self.url,
                 SIDE_FILE: str(self.history.path),
             },
             ROOT,

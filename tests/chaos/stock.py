@@ -39,7 +39,7 @@ class Stock(Arena):
 
     @property
     def _config(self) -> dict[str, Any]:
-        return {**BEST, "broker_url": self.server.url.replace("celeriac://", "redis://")}
+        return {**BEST, "broker_url": self.url.replace("celeriac://", "redis://")}
 
     def open(self) -> None:
         self.app = Celery("producer")

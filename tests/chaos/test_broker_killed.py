@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from celeriac.chaos.checker import Verdict, forgotten
 from celeriac.chaos.processes import Fleet, eventually
 from celeriac.chaos.table import Row
 from tests.chaos.arena import LEASE_S, POOLS, Arena, Job, Pool, work
+from tests.chaos.load import all_resume, feeding, resumed_s
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
 from tests.chaos.settings import LONG, scale
@@ -25,26 +25,6 @@ from tests.chaos.stock import Stock
 WORKERS = 2
 #: What `appendfsync everysec` may hold back, by its documentation: "in the worst case ... 2 seconds".
 EVERYSEC_S = 2.0
-
-
-@contextmanager
-def _feeding(arena: Arena, jobs: list[Job], *, seconds: float) -> Iterator[threading.Thread]:
-    """Publish jobs in the background, spread over so many seconds."""
-    start, step = time.monotonic(), seconds / len(jobs)
-
-    def feed() -> None:
-        at = 0
-        while at < len(jobs):
-            size = arena.random.randint(1, 40)
-            arena.send_surely(jobs[at : at + size])
-            at += size
-            time.sleep(max(0.0, start + at * step - time.monotonic()))
-
-    thread = threading.Thread(target=feed, daemon=True)
-    thread.start()
-    yield thread
-    thread.join(120)
-    assert not thread.is_alive(), "the producer is stuck"
 
 
 def _kill_often(
@@ -61,33 +41,8 @@ def _kill_often(
         arena.restart_broker(down_s=down_s, harm=harm)
 
 
-def _all_resume(arena: Celeriac, fleet: Fleet) -> None:
-    """Every worker that was there in the beginning serves again."""
-    assert [worker.code for worker in fleet.workers] == [None] * WORKERS, "a worker has left"
-    since, rounds = time.monotonic(), count()
-    groups = {worker.group for worker in fleet.workers}
-
-    def seen() -> bool:
-        # Again and again: a worker that is quick may take all that there is.
-        if arena.queue.stats().ready < 20:
-            arena.send_surely(work(20, ms=5, prefix=f"after{next(rounds)}-"))
-        arena.history.read()
-        return groups <= {run.group for run in arena.history.runs if run.started > since}
-
-    eventually(seen, within_s=10, what="every worker resumes")
-
-
-def _resumed_s(arena: Arena) -> float:
-    """The longest time from the broker's return to the next job that ends."""
-    ends = sorted(run.finished for run in arena.history.runs if run.finished is not None)
-    return max(
-        next((end for end in ends if end > fault.until), fault.until) - fault.until
-        for fault in arena.journal
-    )
-
-
 def _line(fault: str, arena: Arena, pool: Pool, verdict: Verdict, note: str = "") -> Row:
-    faults, recovery_s = len(arena.journal), _resumed_s(arena)
+    faults, recovery_s = len(arena.journal), resumed_s(arena, [it.until for it in arena.journal])
     return row(fault, arena, pool, verdict, faults=faults, recovery_s=recovery_s, note=note)
 
 
@@ -100,9 +55,9 @@ def test_a_broker_that_writes_always_forgets_nothing_when_killed(
     kills = scale(2, 30)
     jobs = work(scale(10_000, 100_000), ms=lambda: arena.random.choice([0, 0, 1]))
     arena.send_surely([Job("long", args=(2500 + 1000 * LEASE_S,))])  # runs through the long outage
-    with _feeding(arena, jobs, seconds=1.5 * kills):
+    with feeding(arena, jobs, seconds=1.5 * kills):
         _kill_often(arena, fleet, kills=kills)
-    _all_resume(arena, fleet)
+    all_resume(arena, fleet)
     stats = arena.drained(within_s=60)
     verdict = arena.verdict(dead=arena.dead())
     report(_line("broker SIGKILL, AOF always", arena, pool, verdict, verdict.why))
@@ -159,10 +114,10 @@ def test_a_broker_that_writes_every_second_forgets_the_last_seconds_at_most(
     kills = scale(2, 30)
     jobs = work(scale(10_000, 100_000), ms=lambda: arena.random.uniform(0, 1))
     cut = _PowerCut(arena.server.data_dir, lost_s=1.0)
-    with _feeding(arena, jobs, seconds=1.5 * kills):
+    with feeding(arena, jobs, seconds=1.5 * kills):
         _kill_often(arena, fleet, kills=kills, harm=cut)
     cut.stop()
-    _all_resume(arena, fleet)
+    all_resume(arena, fleet)
     arena.drained(within_s=60, forgetful=True)
     verdict = arena.verdict(dead=arena.dead())
     oldest_s = forgotten(verdict.lost, arena.accepted, [fault.at for fault in arena.journal])
@@ -181,7 +136,7 @@ if LONG:
         arena: Stock = stock_arena(appendfsync="always")
         fleet = arena.fleet(pool, size=WORKERS, supervised=True)
         jobs = work(10_000, ms=lambda: arena.random.uniform(0, 1))
-        with _feeding(arena, jobs, seconds=60):
+        with feeding(arena, jobs, seconds=60):
             _kill_often(arena, fleet, kills=30)
         arena.drained()
         note = f"{len(fleet.ended)} workers left for good and were started anew"

@@ -8,7 +8,7 @@ took its first run from its worker, and a violation when nothing explains it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
@@ -22,21 +22,29 @@ SETTLE_S = 1.0
 _SLACK_S = 0.01
 
 
+Kind = Literal["kill", "freeze", "broker", "cut", "failover"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What was done to whom. Times are monotonic seconds; ``until`` ends a freeze or an outage."""
+    """What was done to whom. Times are monotonic seconds; ``until`` ends a freeze or an outage.
 
-    kind: Literal["kill", "freeze", "broker"]
+    A ``cut`` keeps a worker from the broker for longer than its lease; a ``failover`` puts another server in
+    the broker's place, which knows what the former had told it.
+    """
+
+    kind: Kind
     at: float
     until: float = 0.0
     group: int = 0
     """The worker (its process group), or"""
     pid: int = 0
-    """the one process."""
+    """the one process. With neither, it happened to all."""
 
     def hits(self, run: Run) -> bool:
         """Whether it happened to the process of a run."""
-        return self.kind == "broker" or run.group == self.group or run.pid == self.pid
+        everybody = not self.group and not self.pid
+        return everybody or run.group == self.group or run.pid == self.pid
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,21 +148,49 @@ def _explain(run: Run, again: Run, faults: Sequence[Fault], tail_s: float) -> Re
 
 def _why(run: Run, fault: Fault, tail_s: float) -> str:
     end = float("inf") if run.finished is None else run.finished
-    if fault.kind == "kill":
-        if run.finished is None:
-            return "killed while it ran"
-        if -_SLACK_S <= fault.at - end <= SETTLE_S:
-            return "killed before its end was settled"
-    elif fault.kind == "freeze":
-        if fault.until >= run.started - _SLACK_S and fault.at <= end + SETTLE_S:
-            return "frozen past its lease"
-    elif run.started <= fault.until and fault.at - tail_s <= end + SETTLE_S:
-        return "the broker went away with its end"
+    return _EXPLAINED[fault.kind](run, end, fault, tail_s)
+
+
+def _killed(run: Run, end: float, fault: Fault, tail_s: float) -> str:
+    if run.finished is None:
+        return "killed while it ran"
+    if -_SLACK_S <= fault.at - end <= SETTLE_S:
+        return "killed before its end was settled"
     return ""
+
+
+def _frozen(run: Run, end: float, fault: Fault, tail_s: float) -> str:
+    during = fault.until >= run.started - _SLACK_S and fault.at <= end + SETTLE_S
+    return "frozen past its lease" if during else ""
+
+
+def _broker_gone(run: Run, end: float, fault: Fault, tail_s: float) -> str:
+    during = run.started <= fault.until and fault.at - tail_s <= end + SETTLE_S
+    return "the broker went away with its end" if during else ""
+
+
+def _cut_off(run: Run, end: float, fault: Fault, tail_s: float) -> str:
+    during = run.started <= fault.until and fault.at <= end + SETTLE_S
+    return "cut off from the broker past its lease" if during else ""
+
+
+def _failed_over(run: Run, end: float, fault: Fault, tail_s: float) -> str:
+    during = run.started <= fault.until and fault.at - tail_s <= end + SETTLE_S
+    return "settled at a primary that was replaced" if during else ""
+
+
+_EXPLAINED: dict[Kind, Callable[[Run, float, Fault, float], str]] = {
+    "kill": _killed,
+    "freeze": _frozen,
+    "broker": _broker_gone,
+    "cut": _cut_off,
+    "failover": _failed_over,
+}
 
 
 def _recovery_s(repeat: Repeat) -> float:
     if repeat.fault is None:
         return 0.0
-    since = repeat.fault.until if repeat.fault.kind == "broker" else repeat.fault.at
+    outage = repeat.fault.kind in ("broker", "failover")
+    since = repeat.fault.until if outage else repeat.fault.at
     return max(0.0, repeat.again.started - since)

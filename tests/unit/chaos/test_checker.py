@@ -48,6 +48,19 @@ def test_a_job_from_nowhere_is_told():
             "the broker went away with its end",
         ),
         (ran("a", 5, 5.2), Fault(kind="broker", at=1.3, until=2), ""),
+        (
+            ran("a", 1, 1.2),
+            Fault(kind="cut", at=1.3, until=4, group=1),
+            "cut off from the broker past its lease",
+        ),
+        (ran("a", 5, 5.2), Fault(kind="cut", at=1.3, until=4, group=1), ""),
+        (ran("a", 1, 1.2), Fault(kind="cut", at=1.3, until=4, group=2), ""),
+        (
+            ran("a", 3, 3.2),
+            Fault(kind="failover", at=1.3, until=4),
+            "settled at a primary that was replaced",
+        ),
+        (ran("a", 5, 5.2), Fault(kind="failover", at=1.3, until=4), ""),
     ],
 )
 def test_a_repetition_needs_a_fault_that_struck_its_first_run(first: Run, fault: Fault, why: str):

@@ -1,0 +1,63 @@
+"""The load that a broker or its network is harmed under, and how it is seen that work goes on afterwards."""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count
+
+from tests.chaos.arena import Arena, Job, work
+from tests.chaos.ours import Celeriac
+from celeriac.chaos.processes import Fleet, eventually
+
+
+@contextmanager
+def feeding(arena: Arena, jobs: list[Job], *, seconds: float) -> Iterator[threading.Thread]:
+    """Publish jobs in the background, spread over so many seconds."""
+    start, step = time.monotonic(), seconds / len(jobs)
+
+    def feed() -> None:
+        at = 0
+        while at < len(jobs):
+            size = arena.random.randint(1, 40)
+            arena.send_surely(jobs[at : at + size])
+            at += size
+            time.sleep(max(0.0, start + at * step - time.monotonic()))
+
+    thread = threading.Thread(target=feed, daemon=True)
+    thread.start()
+    yield thread
+    thread.join(120)
+    assert not thread.is_alive(), "the producer is stuck"
+
+
+def all_resume(arena: Celeriac, fleet: Fleet) -> None:
+    """Every worker that was there in the beginning serves again."""
+    assert [worker.code for worker in fleet.workers] == [None] * len(fleet.workers), (
+        "a worker has left"
+    )
+    since, rounds = time.monotonic(), count()
+    groups = {worker.group for worker in fleet.workers}
+
+    def seen() -> bool:
+        # Again and again: a worker that is quick may take all that there is.
+        if arena.queue.stats().ready < 20:
+            arena.send_surely(work(20, ms=5, prefix=f"after{next(rounds)}-"))
+        arena.history.read()
+        return groups <= {run.group for run in arena.history.runs if run.started > since}
+
+    eventually(seen, within_s=10, what="every worker resumes")
+
+
+def resumed_s(arena: Arena, since: Iterable[float]) -> float:
+    """The longest time from one of these moments (monotonic seconds) to the next job that ends."""
+    ends = sorted(run.finished for run in arena.history.read().runs if run.finished is not None)
+
+    def resumed(at: float) -> float:
+        after = bisect(ends, at)
+        return ends[after] - at if after < len(ends) else 0.0
+
+    return max(map(resumed, since), default=0.0)
