@@ -199,9 +199,9 @@ class LinkedQueue:
         self._link.fence.check()
         self._direct.promote()
 
-    def reclaim(self) -> None:
+    def reclaim(self, *, look_only: bool = False) -> None:
         self._link.fence.check()
-        self._direct.reclaim()
+        self._direct.reclaim(look_only=look_only)
 
     def take_back(self, workers: Collection[str]) -> int:
         self._link.fence.check()

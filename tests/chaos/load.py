@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 
+from celeriac.chaos.processes import Fleet, eventually
 from tests.chaos.arena import Arena, Job, work
 from tests.chaos.ours import Celeriac
-from celeriac.chaos.processes import Fleet, eventually
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from itertools import count
 import pytest
 
 from celeriac import Client
-from tests.chaos.arena import LEASE_S, POOLS, SLOTS, Arena, Pool, work
 from celeriac.chaos.checker import Fault
+from celeriac.chaos.processes import Worker, eventually
+from tests.chaos.arena import LEASE_S, POOLS, SLOTS, Arena, Pool, work
 from tests.chaos.load import all_resume, feeding, resumed_s
 from tests.chaos.ours import Celeriac
-from celeriac.chaos.processes import Worker, eventually
 from tests.chaos.proxy import Proxy
 from tests.chaos.report import row
 from tests.chaos.settings import LONG, scale
@@ -169,5 +169,6 @@ if LONG:
         arena.drained()
         verdict = arena.verdict()
         note = f"{len(verdict.unexplained)} runs repeated, {len(fleet.ended)} workers left for good"
-        faults = {"faults": cuts, "recovery_s": resumed_s(arena, ends)}
-        report(row("connection cut", arena, pool, verdict, note=note, **faults))
+        back_s = resumed_s(arena, ends)
+        name = "connection cut"
+        report(row(name, arena, pool, verdict, faults=cuts, recovery_s=back_s, note=note))

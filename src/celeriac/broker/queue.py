@@ -283,7 +283,15 @@ class Queue:
 
     def reclaim(self, *, lease_ms: int | None = None) -> int:
         """Make messages whose lease has expired ready again, and forget workers long gone."""
-        return int(self._run("reclaim", lease_ms or self.lease_ms, _PAGE))
+        return int(self._run("reclaim", lease_ms or self.lease_ms, _PAGE, "now"))
+
+    def watch(self, *, reclaim: bool = True) -> int:
+        """Reclaim as :meth:`reclaim` does, unless the server stood still during the last lease.
+
+        Then every lease looks expired, and its holder must have had time to renew it. Several times in
+        a lease somebody must call this, if only to look, or it is the server that seems to have stood still.
+        """
+        return int(self._run("reclaim", self.lease_ms, _PAGE, "watch" if reclaim else "look"))
 
     def promote(self, limit: int = 1000) -> int:
         """Make due delayed messages ready; return how many were due."""

@@ -39,8 +39,11 @@ class QueueAccess(Protocol):
         """Make due messages ready."""
         ...
 
-    def reclaim(self) -> None:
-        """Make messages ready again whose lease has run out."""
+    def reclaim(self, *, look_only: bool = False) -> None:
+        """Make messages ready again whose lease has run out, but for those of a broker that stood still.
+
+        That shows when this is called several times in each lease, if only to look.
+        """
         ...
 
     def take_back(self, workers: Collection[str]) -> int:
@@ -125,9 +128,9 @@ class RedisQueue:
             if self._queue.promote(_PROMOTED_AT_ONCE) < _PROMOTED_AT_ONCE:
                 return
 
-    def reclaim(self) -> None:
+    def reclaim(self, *, look_only: bool = False) -> None:
         for _ in range(_PAGES):
-            if not self._queue.reclaim():
+            if not self._queue.watch(reclaim=not look_only):
                 return
 
     def take_back(self, workers: Collection[str]) -> int:

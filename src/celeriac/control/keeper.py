@@ -196,8 +196,8 @@ class Keeper:
                         self.queue.queue_name,
                         back,
                     )
-            case planned.Reclaim():
-                self._access.reclaim()
+            case planned.Reclaim(look_only=look_only):
+                self._access.reclaim(look_only=look_only)
             case planned.Promote():
                 self._access.promote()
             case planned.Fire(due=it):

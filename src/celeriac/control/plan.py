@@ -31,7 +31,9 @@ class TakeBack:
 
 @dataclass(frozen=True, slots=True)
 class Reclaim:
-    """Make ready again what silent workers hold too long."""
+    """Make ready again what silent workers hold too long; ``look_only``: not yet, but keep an eye on it."""
+
+    look_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +120,8 @@ def upkeep(queue: MessageQueue, observation: Observation) -> list[Change]:
     if observation.fleet.lost:
         changes.append(TakeBack(observation.fleet.lost))
     settled = observation.answering_s > queue.spec.worker.lease_seconds
-    if settled and (stats.leased or stats.workers):
-        changes.append(Reclaim())
+    if stats.leased or stats.workers:
+        changes.append(Reclaim(look_only=not settled))
     if stats.due:
         changes.append(Promote())
     return changes

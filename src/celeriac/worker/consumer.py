@@ -259,13 +259,13 @@ class Consumer:
         self.ask(lambda: self.queue.abandon(self.name, running=[]))
 
     def reclaim(self) -> None:
-        """Make other workers' expired leases ready, once the broker has been up for a whole lease.
+        """Make other workers' expired leases ready, once the broker has answered for a whole lease.
 
         After an outage every lease looks expired: their holders must have had time to renew.
         """
         since = self.connected_since
-        if since is not None and time.monotonic() - since > self.queue.lease_ms / 1000:
-            self.ask(self.queue.reclaim)
+        settled = since is not None and time.monotonic() - since > self.queue.lease_ms / 1000
+        self.ask(lambda: self.queue.watch(reclaim=settled))
 
     def _take_back_name(self) -> bool:
         """Make ready again what a dead worker of the same name held, or it would be renewed for ever."""

@@ -24,6 +24,52 @@ def test_a_lease_that_is_not_renewed_expires_and_one_that_is_does_not(queue: Que
     assert queue.stats().redelivered == 1
 
 
+def _watch(queue: Queue, *, seconds: float) -> int:
+    """Look every now and then for so long; return how many were reclaimed."""
+    until, back = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        back += queue.watch()
+        time.sleep(0.02)
+    return back
+
+
+def test_while_somebody_watches_what_expires_is_reclaimed(queue: Queue) -> None:
+    queue.lease_ms = 400
+    assert _watch(queue, seconds=0.5) == 0
+    queue.publish(some(2))
+    kept, _ = claim(queue)
+    pause_ms(150)
+    queue.renew("w", [kept.lease])
+    assert _watch(queue, seconds=0.3) == 1
+    assert queue.stats().leased == 1
+
+
+def test_a_server_that_stood_still_gives_holders_time_to_renew(queue: Queue) -> None:
+    queue.lease_ms = 400
+    assert _watch(queue, seconds=0.5) == 0
+    queue.publish(some(2))
+    kept, lost = claim(queue)
+    pause_ms(410)  # nobody could ask anything, for all that the server knows
+    assert queue.watch() == 0, "it is the server that stood still"
+    assert queue.renew("w", [kept.lease]) == set()
+    assert _watch(queue, seconds=0.3) == 0
+    queue.renew("w", [kept.lease])
+    assert _watch(queue, seconds=0.2) == 1
+    (again,) = claim(queue, consumer="other")
+    assert again.id == lost.id
+
+
+def test_who_only_looks_reclaims_nothing_but_keeps_watch(queue: Queue) -> None:
+    queue.lease_ms = 200
+    queue.publish(some(1))
+    claim(queue)
+    until = time.monotonic() + 0.3
+    while time.monotonic() < until:
+        assert queue.watch(reclaim=False) == 0
+        time.sleep(0.02)
+    assert queue.watch() == 1
+
+
 def test_one_reclaim_takes_a_part_of_a_flood(queue: Queue) -> None:
     queue.publish(some(700))
     claim(queue, 700)

@@ -59,8 +59,8 @@ class MemoryQueue:
     def promote(self) -> None:
         self._call("promote")
 
-    def reclaim(self) -> None:
-        self._call("reclaim")
+    def reclaim(self, *, look_only: bool = False) -> None:
+        self._call("look" if look_only else "reclaim")
 
     def take_back(self, workers: Collection[str]) -> int:
         self._call("take_back")
