@@ -15,6 +15,7 @@ from celeriac import BulkInterrupted
 from celeriac.broker.connection import connect
 from celeriac.broker.message import DeadMessage, QueueStats
 from celeriac.broker.queue import Queue
+from celeriac.chaos.ledger import Ledger, broken_laws
 from celeriac.chaos.processes import Command, Worker, eventually
 from celeriac.chaos.sidefile import SIDE_FILE
 from celeriac.spec.policies import QueuePolicy
@@ -111,8 +112,14 @@ class Celeriac(Arena):
             within_s=within_s,
             what=lambda: f"the queue is empty, it is stuck: {self.queue.stats()}",
         )
-        assert stats.imbalance == 0, stats
-        assert forgetful or stats.accepted == len(self.accepted), stats
+        broken = broken_laws(
+            Ledger.of(stats),
+            accepted=self.accepted,
+            uncertain=self.uncertain,
+            runs=self.history.read().runs,
+            forgetful=forgetful,
+        )
+        assert not broken, broken
         return stats
 
     def dead(self) -> dict[str, DeadMessage]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from celery import Celery, signals
 
-from tests.chaos.processes import READY_FILE
-from tests.chaos.sidefile import noted
+from celeriac.chaos.processes import READY_FILE
+from celeriac.chaos.sidefile import noted
 
 SIDE_FILE = os.environ.get("CHAOS_SIDE_FILE", "")
 

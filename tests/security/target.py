@@ -10,10 +10,10 @@ from typing import Any
 
 import celeriac
 from celeriac.broker.message import DeadMessage, NewMessage, QueueStats
+from celeriac.chaos.processes import Command, Fleet, Worker, eventually
 from celeriac.client.job import message_of
 from tests.chaos.arena import Pool
 from tests.chaos.ours import Celeriac
-from tests.chaos.processes import Command, Fleet, Worker, eventually
 
 PAGE_KIB = resource.getpagesize() // 1024
 
@@ -36,7 +36,7 @@ class Target(Celeriac):
                 "tests.security.jobs:app" if it == "tests.chaos.jobs:app" else it for it in said
             ]
 
-        return Command(arguments, {**plain.environment, **self.environment})
+        return Command(arguments, {**plain.environment, **self.environment}, plain.folder)
 
     # --- what comes in --------------------------------------------------------------------------
 

@@ -18,10 +18,10 @@ from celeriac import Client
 from celeriac.broker.message import NewMessage
 from celeriac.broker.queue import Queue
 from celeriac.broker.signing import SigningKeys, read_keys
+from celeriac.chaos.processes import eventually
 from celeriac.client.publisher import publisher_for
 from celeriac.spec.policies import QueuePolicy
 from tests.chaos.arena import Pool
-from tests.chaos.processes import eventually
 from tests.security.target import Target
 
 OLD = "k1:" + base64.b64encode(b"1" * 32).decode()

@@ -1,8 +1,8 @@
-"""Decides from the history what was lost, what ran twice and why. Pure.
+"""Decides from the history what was lost, stuck or out of order, what ran twice and why. Pure.
 
 The evidence: which jobs the broker accepted (the producer's notes), what ran (the side file), which faults
-were injected (the journal), and what lies in the dead letters. A job that ran twice is fine when a fault
-took its first run from its worker, and a violation when nothing explains it.
+were injected (the journal), what lies in the dead letters, and what still waits. A job that ran twice is fine
+when a fault took its first run from its worker, and a violation when nothing explains it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
+from celeriac.chaos.order import Disorder, disorders
 from celeriac.chaos.sidefile import Run
+from celeriac.chaos.stall import longest_stall
 
 #: A finished run is settled within this time, or its worker was out of breath: it may run again when
 #: its worker is killed in between. Celeriac promises a few hundredths of a second on an idle machine.
@@ -64,12 +66,19 @@ class Verdict:
 
     jobs: int
     lost: list[str]
+    """Accepted jobs that nobody finished, and of which the broker knows nothing."""
+    stuck: list[str]
+    """Accepted jobs that nobody finished, and that the broker still holds though it should be empty."""
     dead: set[str]
     repeats: list[Repeat]
     strangers: set[str]
     """Jobs that ran and that the producer knows nothing of."""
     recovery_s: float
     """The longest time from a fault to the next start of a job that it interrupted."""
+    stall_s: float = 0.0
+    """The longest time in which jobs waited and none was at work."""
+    disorders: list[Disorder] = field(default_factory=list)
+    """Priorities that were not served first in, first out; looked for on demand only."""
     reasons: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -87,6 +96,26 @@ class Verdict:
         """Repeats that no fault explains."""
         return [repeat for repeat in self.repeats if not repeat.why]
 
+    def out_of_order(self, *, excused: int = 0) -> int:
+        """Jobs out of order within their priority, beyond those that faults may have displaced."""
+        return max(0, sum(disorder.displaced for disorder in self.disorders) - excused)
+
+    def violations(self, *, displaced: int = 0) -> list[str]:
+        """Say what must not be, for people; ``displaced`` jobs may be out of order."""
+        found = [
+            (f"{len(self.lost)} lost", self.lost),
+            (f"{len(self.stuck)} stuck", self.stuck),
+            (f"{len(self.strangers)} from nowhere", sorted(self.strangers)),
+            (
+                f"{len(self.unexplained)} run again for no reason",
+                [repeat.run.job for repeat in self.unexplained],
+            ),
+        ]
+        if beyond := self.out_of_order(excused=displaced):
+            pairs = [" before ".join(disorder.example) for disorder in self.disorders]
+            found.append((f"{beyond} out of order", pairs))
+        return [f"{text}: {', '.join(jobs[:5])}" for text, jobs in found if jobs]
+
 
 def judge(
     *,
@@ -94,18 +123,26 @@ def judge(
     runs: Sequence[Run],
     faults: Iterable[Fault] = (),
     dead: Collection[str] = (),
+    discarded: Collection[str] = (),
+    waiting: Collection[str] = (),
     uncertain: Collection[str] = (),
     broker_tail_s: float = 0.0,
+    priorities: Mapping[str, str] | None = None,
+    until: float | None = None,
 ) -> Verdict:
     """Judge a history whose queue has been drained.
 
-    ``uncertain`` jobs may have been accepted: nobody got an answer. ``broker_tail_s``: how much of the
-    past a broker forgets when it is killed.
+    ``dead``, ``discarded`` and ``waiting`` jobs are those that the broker says are in these states.
+    ``uncertain`` jobs may have been accepted: nobody got an answer. ``broker_tail_s``: how much of the past a
+    broker forgets when it is killed. ``priorities``: those of jobs that are not normal; given (if empty)
+    only where one consumer with one slot served the queue, since elsewhere no order is promised. ``until``:
+    when it was looked at, in monotonic seconds.
     """
     by_job: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_job[run.job].append(run)
     done = {job for job, its in by_job.items() if any(run.finished is not None for run in its)}
+    open_ = [job for job in accepted if job not in done and job not in dead]
     struck = list(faults)
     repeats = [
         _explain(run, again, struck, broker_tail_s)
@@ -114,11 +151,14 @@ def judge(
     ]
     return Verdict(
         jobs=len(accepted),
-        lost=sorted(job for job in accepted if job not in done and job not in dead),
+        lost=sorted(set(open_).difference(waiting, discarded)),
+        stuck=sorted(set(open_).intersection(waiting)),
         dead=set(dead),
         repeats=repeats,
         strangers=by_job.keys() - accepted.keys() - set(uncertain),
         recovery_s=max(map(_recovery_s, repeats), default=0.0),
+        stall_s=_stall_s(accepted, by_job, struck, gone={*dead, *discarded}, until=until),
+        disorders=[] if priorities is None else disorders(accepted, runs, priorities=priorities),
         reasons=Counter(repeat.why or "unexplained" for repeat in repeats),
     )
 
@@ -130,6 +170,20 @@ def forgotten(lost: Iterable[str], accepted: Mapping[str, float], kills: Sequenc
         return min((kill - accepted[job] for kill in kills if kill >= accepted[job]), default=1e9)
 
     return max(map(age, lost), default=0.0)
+
+
+def _stall_s(
+    accepted: Mapping[str, float],
+    by_job: Mapping[str, Sequence[Run]],
+    faults: Sequence[Fault],
+    *,
+    gone: Collection[str],
+    until: float | None,
+) -> float:
+    """The longest standstill; for jobs that are dead or discarded nobody knows how long they waited."""
+    told = {job: at for job, at in accepted.items() if job not in gone}
+    runs = [run for its in by_job.values() for run in its]
+    return longest_stall(told, runs, faults, until=until) if told else 0.0
 
 
 def _pairs(runs: Sequence[Run]) -> Iterable[tuple[Run, Run]]:

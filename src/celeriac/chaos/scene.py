@@ -166,14 +166,26 @@ class Scene(ABC):
         """Whether some run has finished since then."""
         return any(run.finished and run.finished > at for run in reversed(self.history.read().runs))
 
-    def verdict(self, *, dead: Collection[str] = (), without: Collection[str] = ()) -> Verdict:
-        """Judge what happened so far; jobs in ``without`` are not looked at."""
+    def verdict(
+        self,
+        *,
+        dead: Collection[str] = (),
+        without: Collection[str] = (),
+        waiting: Collection[str] = (),
+        ordered: bool = False,
+    ) -> Verdict:
+        """Judge what happened so far; jobs in ``without`` are not looked at.
+
+        ``ordered``: one consumer with one slot at a time served the queue, so that its order can be judged.
+        """
         self.history.read()
         return judge(
             accepted={job: at for job, at in self.accepted.items() if job not in without},
             runs=[run for run in self.history.runs if run.job not in without],
             faults=self.journal,
             dead=dead,
+            waiting=waiting,
             uncertain=self.uncertain,
+            priorities={} if ordered else None,
             broker_tail_s=self.broker_tail_s,
         )

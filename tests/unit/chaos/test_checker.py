@@ -23,6 +23,31 @@ def test_a_job_that_nobody_finished_is_lost_unless_it_is_dead():
     assert verdict.lost == ["b", "c"]
 
 
+def test_a_job_that_the_broker_still_holds_is_stuck_and_not_lost():
+    verdict = judge(
+        accepted={"a": 0.0, "b": 0.0, "c": 0.0, "d": 0.0},
+        runs=[ran("a", 1, 2), ran("b", 1, None)],
+        waiting=["b", "a"],
+        discarded=["d"],
+    )
+    assert (verdict.stuck, verdict.lost) == (["b"], ["c"])
+
+
+def test_each_violation_is_named_with_an_example():
+    runs = [ran("x", 1, 2), ran("b", 3, 4), ran("a", 5, 6), ran("a", 7, 8)]
+    accepted = dict.fromkeys(["a", "b", "c", "d"], 0.0)
+    verdict = judge(accepted=accepted, runs=runs, waiting=["d"], priorities={})
+    assert verdict.violations() == [
+        "1 lost: c",
+        "1 stuck: d",
+        "1 from nowhere: x",
+        "1 run again for no reason: a",
+        "1 out of order: b before a",
+    ]
+    assert len(verdict.violations(displaced=1)) == 4
+    assert judge(accepted={"a": 0.0}, runs=[ran("a", 1, 2)], priorities={}).violations() == []
+
+
 def test_a_job_from_nowhere_is_told():
     runs = [ran("x", 1, 2), ran("y", 1, 2), ran("a", 1, 2)]
     assert judge(accepted={"a": 0.0}, uncertain={"y"}, runs=runs).strangers == {"x"}
