@@ -12,6 +12,7 @@ import redis
 
 from celeriac.broker import signing
 from celeriac.broker.connection import BrokerURL, connect
+from celeriac.broker.eviction import refuse_eviction
 from celeriac.broker.many import ManyQueues
 from celeriac.broker.message import NewMessage, QueueStats, Receipt
 from celeriac.control.broker import QueueAccess, RedisBroker
@@ -56,6 +57,8 @@ class BrokerLink:
         self._found: dict[str, tuple[float, QueueStats | redis.RedisError]] = {}
         self._error: redis.RedisError | None = None
         self._error_at = 0.0
+        self._fit = False
+        """Whether the broker, which answers, was found to keep what it is given."""
         self._stop = threading.Event()
         threading.Thread(target=self._run, name=f"broker {url.redacted()}", daemon=True).start()
 
@@ -137,8 +140,12 @@ class BrokerLink:
         at = time.monotonic()
         order = sorted(set(names.values()))
         try:
+            if not self._fit:
+                refuse_eviction(self._client)
+                self._fit = True
             answers = self._many.measure(order)
         except redis.RedisError as error:
+            self._fit = False
             self._failed(error, names)
             return
         with self._lock:

@@ -13,6 +13,7 @@ from celeriac.client import schemes as _schemes
 
 if TYPE_CHECKING:
     from celeriac.broker.message import Receipt
+    from celeriac.broker.refusal import BrokerRefuses
     from celeriac.client.client import BulkInterrupted, BulkReceipt, Client
     from celeriac.client.job import Job
     from celeriac.client.progress import Progress, report_progress
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "BrokerRefuses": "celeriac.broker.refusal",
     "BulkInterrupted": "celeriac.client.client",
     "BulkReceipt": "celeriac.client.client",
     "Client": "celeriac.client.client",
@@ -32,6 +34,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BrokerRefuses",
     "BulkInterrupted",
     "BulkReceipt",
     "Client",

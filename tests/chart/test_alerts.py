@@ -175,6 +175,7 @@ def test_reasons_for_being_stalled_are_those_of_the_code() -> None:
         Reason.QUEUE_TAKEN,
         Reason.OBJECT_TAKEN,
         Reason.BROKER_NOT_CONFIGURED,
+        Reason.BROKER_EVICTS,
         Reason.KEDA_MISSING,
         Reason.REFUSED,
     }

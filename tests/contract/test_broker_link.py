@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from celeriac.broker.embedded import EmbeddedServer
+from celeriac.broker.eviction import EvictingServer
 from celeriac.broker.message import NewMessage
 from celeriac.broker.queue import Queue
 from celeriac.broker.url import parse
@@ -99,6 +100,25 @@ def test_nothing_is_written_through_a_closed_fence(
         with pytest.raises(Fenced):
             write()
     assert not queue.stats().declared
+
+
+def test_a_broker_that_deletes_messages_is_refused_until_it_does_not(
+    links: Links, tmp_path: Path, queue_name: str
+) -> None:
+    with (
+        EmbeddedServer(tmp_path) as server,
+        redis.Redis.from_url(server.url.replace("celeriac:", "redis:")) as admin,
+    ):
+        admin.config_set("maxmemory-policy", "allkeys-random")
+        admin.config_set("maxmemory", "100mb")
+        link = links.to(server.url)
+        link.include(KEY, queue_name)
+        until(lambda: not link.up)
+        with pytest.raises(EvictingServer, match="allkeys-random, and must be noeviction"):
+            link.queue(queue_name, lease_seconds=15).stats()
+        admin.config_set("maxmemory-policy", "noeviction")
+        until(lambda: link.up)
+        assert link.all_stats()
 
 
 def test_a_broker_that_is_away_is_told_once_and_once_more_when_it_is_back(

@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,13 @@ def queue(redis_client: redis.Redis, tmp_path: Path) -> Queue:
     queue = Queue(redis_client, "mail", prefix=tmp_path.name)
     queue.declare(QueuePolicy())
     return queue
+
+
+def until(what: Callable[[], object], *, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def kill_messages(queue: Queue, count: int, *, error: str = "SMTPException") -> list[str]:
@@ -372,6 +380,56 @@ def test_a_server_that_must_not_be_used_like_this(tmp_path: Path, run: Run) -> N
         client.config_set("maxmemory-policy", "allkeys-lru")
         assert "a full server deletes messages" in run("doctor", broker=server.url).stdout
         client.close()
+
+
+def test_nothing_starts_on_a_server_that_deletes_messages(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "queues.yaml").write_text(
+        "apiVersion: celeriac.dev/v1alpha1\nkind: MessageQueue\nmetadata: {name: mail}\n"
+        "spec: {worker: {app: celery}}\n"
+    )
+    up = ["up", "-f", "queues.yaml", "--metrics-port", "0"]
+    worker = ["worker", "-A", "app", "-Q", "mail", "--pool", "solo"]
+    with EmbeddedServer(tmp_path / "server") as server:
+        client = connect(server.url)
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("maxmemory", "100mb")
+        (tmp_path / "app.py").write_text("from celery import Celery\napp = Celery('app')\n")
+        for words in ([*up, "--broker", server.url], worker):
+            refused = run(*words, broker=server.url)
+            assert refused.returncode == 1
+            assert "deletes messages when it is full" in refused.stderr
+            assert "maxmemory-policy noeviction" in refused.stderr
+            assert "Traceback" not in refused.stderr
+        client.close()
+
+
+def test_a_worker_that_came_before_its_broker_stops_on_one_that_deletes_messages(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "app.py").write_text("from celery import Celery\napp = Celery('app')\n")
+    server = EmbeddedServer(tmp_path / "server").start()
+    server.stop()
+    command = [sys.executable, "-m", "celeriac.cli", "worker", "-A", "app", "-Q", "mail"]
+    with (tmp_path / "log").open("w") as log:
+        worker = subprocess.Popen(
+            [*command, "--pool", "solo"],
+            cwd=tmp_path,
+            env=environment(server.url),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        until(lambda: "holding what is leased" in (tmp_path / "log").read_text())
+        with server:
+            client = connect(server.url)
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            client.config_set("maxmemory", "100mb")
+            client.close()
+            assert worker.wait(30) == 1
+        assert "deletes messages when it is full" in (tmp_path / "log").read_text()
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 def test_a_file_that_is_no_text(run: Run, queue: Queue, tmp_path: Path) -> None:

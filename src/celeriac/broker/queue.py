@@ -37,6 +37,7 @@ from celeriac.broker.message import (
     Settlement,
 )
 from celeriac.broker.record import record_fields
+from celeriac.broker.refusal import explained
 from celeriac.broker.scripts import Argument, script
 from celeriac.broker.signing import SigningKeys
 from celeriac.spec.policies import QueuePolicy
@@ -133,7 +134,8 @@ class Queue:
 
         Each message is whole or absent. Long lists go in chunks; when one fails, because the connection
         breaks or the server is out of memory, the exception's ``receipts`` holds what was answered
-        before. Raises redis-py's OutOfMemoryError, ConnectionError and TimeoutError.
+        before. Raises BrokerRefuses (with nothing written), and redis-py's ConnectionError and
+        TimeoutError.
         """
         receipts: list[Receipt] = []
         try:
@@ -141,8 +143,9 @@ class Queue:
             for chunk in _chunks(messages):
                 receipts += self._publish_chunk(chunk)
         except redis.RedisError as error:
-            error.receipts = receipts  # type: ignore[attr-defined]
-            raise
+            told = explained(error) if isinstance(error, ResponseError) else error
+            told.receipts = receipts  # type: ignore[attr-defined]
+            raise told from (None if told is error else error)
         return receipts
 
     def _publish_chunk(self, chunk: Sequence[NewMessage]) -> list[Receipt]:

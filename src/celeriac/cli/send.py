@@ -165,7 +165,12 @@ def job_of(draft: jobs.Draft) -> Job:
 
 def send_one(broker: Broker, queue: str, draft: jobs.Draft, form: str | None) -> None:
     """Send a draft and print its receipt."""
-    receipt = client_of(broker).send_many(queue, [job_of(draft)]).receipts[0]
+    from celeriac import BulkInterrupted
+
+    try:
+        receipt = client_of(broker).send_many(queue, [job_of(draft)]).receipts[0]
+    except BulkInterrupted as error:
+        raise error.__cause__ or error from None
     if form == "json":
         output.print_json({"id": receipt.id, "status": receipt.status, "reason": receipt.reason})
     if receipt.status == "refused":
@@ -223,6 +228,11 @@ class Bulk:
             self._count(good, error.receipt.receipts)
             self._report()
             first = good[len(error.receipt.receipts)].number
+            if not error.uncertain:
+                raise Problem(
+                    f"{error.__cause__}",
+                    hint=f"Lines before {first} are done. Carry on with --from-line {first}.",
+                ) from error
             last = good[len(error.receipt.receipts) + len(error.uncertain) - 1].number
             raise Unreachable(
                 f"the broker was lost while lines {first} to {last} were on their way",

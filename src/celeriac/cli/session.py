@@ -28,6 +28,7 @@ from celeriac.backend.local import LocalBackend
 from celeriac.backend.output import Lines, LogFiles, Output
 from celeriac.broker.connection import BrokerURLError, connect, parse
 from celeriac.broker.embedded import Appendfsync, EmbeddedServer, ServerFailed
+from celeriac.broker.eviction import HOW_TO_STOP_IT, EvictingServer, refuse_eviction
 from celeriac.broker.server_process import NoServerFound
 from celeriac.broker.signing import SigningKeysError, from_environment
 from celeriac.cli import display, view
@@ -156,6 +157,10 @@ class Session:
                 f"the broker {self._shown_url} does not answer: {error}",
                 hint="Without --broker, an embedded one is started.",
             ) from error
+        try:
+            refuse_eviction(self._client)
+        except EvictingServer as error:
+            raise Problem(str(error), hint=HOW_TO_STOP_IT) from error
 
     def _serve_metrics(self, stack: ExitStack) -> metrics.MetricsServer:
         self._collector = metrics.QueueCollector(

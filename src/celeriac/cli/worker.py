@@ -9,7 +9,7 @@ import click
 
 from celeriac.cli.apps import load_app
 from celeriac.cli.broker import broker_option, choose
-from celeriac.cli.errors import BadInput
+from celeriac.cli.errors import BadInput, Problem
 
 
 @click.command(
@@ -99,6 +99,7 @@ def worker(
     app = load_app(app_name)
 
     from celeriac.broker.connection import BrokerURLError
+    from celeriac.broker.eviction import HOW_TO_STOP_IT, EvictingServer
     from celeriac.worker import WorkerOptions, run_worker
 
     options = WorkerOptions(
@@ -119,6 +120,8 @@ def worker(
         code = run_worker(app, options)
     except BrokerURLError as error:
         raise BadInput(f"{choice.source}: {error}") from error
+    except EvictingServer as error:
+        raise Problem(str(error), hint=HOW_TO_STOP_IT) from error
     except ValueError as error:
         raise BadInput(str(error)) from error
     sys.exit(code)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from os import getpid
 from types import TracebackType
 from typing import Any, Self
@@ -22,8 +22,10 @@ from celery.exceptions import ImproperlyConfigured
 from celery.utils.nodenames import gethostname
 from kombu import pools
 from kombu.serialization import dumps
+from kombu.utils.functional import retry_over_time
 from redis.exceptions import ConnectionError, TimeoutError
 
+from celeriac.broker.refusal import BrokerRefuses
 from celeriac.client.envelope import task_message
 from celeriac.client.publisher import Publisher, priority_of, publisher_for
 from celeriac.client.schemes import SCHEMES
@@ -160,8 +162,14 @@ class TaskProducer:
             )
             if batch is not None:
                 return batch.add_task(routing_key, message)
+            send = partial(self._pool.publisher.must_publish, routing_key, message)
             try:
-                return self._pool.publisher.must_publish(routing_key, message)
+                return send()
+            except BrokerRefuses:
+                if not retry:
+                    raise
+                # Nothing was written, so this message may go again, as often as the policy says.
+                return retry_over_time(send, BrokerRefuses, **_times(options.get("retry_policy")))
             except (ConnectionError, TimeoutError):
                 if not retry:
                     raise
@@ -210,3 +218,9 @@ class TaskProducer:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real(), name)
+
+
+def _times(policy: dict[str, Any] | None) -> dict[str, Any]:
+    """How often and when to try again: a retry policy's, else what is Celery's default."""
+    times = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
+    return {**times, **{name: it for name, it in (policy or {}).items() if name in times}}

@@ -20,6 +20,7 @@ from celeriac.broker import signing
 from celeriac.broker.connection import from_environment, parse
 from celeriac.broker.keys import DEFAULT_PREFIX
 from celeriac.broker.message import NewMessage, QueueStats, Receipt
+from celeriac.broker.refusal import BrokerRefuses
 from celeriac.client.direct import direct_client
 from celeriac.client.job import DEDUP_SECONDS, Job, Seconds, message_of
 from celeriac.client.progress import Progress, read_progress
@@ -56,15 +57,23 @@ class BulkReceipt:
 
 
 class BulkInterrupted(Exception):
-    """The broker went away during `send_many`.
+    """The broker went away during `send_many`, or accepts no more messages; `__cause__` says which.
 
     `receipt` is what it had answered; the jobs in `uncertain` were on their way, and were accepted all
-    together or not at all; those in `unsent` never left. Jobs carry the ids under which they were sent.
+    together or not at all; those in `unsent` never left, or were refused. Jobs carry the ids under which
+    they were sent.
     """
 
-    def __init__(self, receipt: BulkReceipt, uncertain: list[Job], unsent: list[Job]) -> None:
+    def __init__(
+        self,
+        receipt: BulkReceipt,
+        uncertain: list[Job],
+        unsent: list[Job],
+        *,
+        why: str = "the broker went away",
+    ) -> None:
         super().__init__(
-            f"the broker went away: {len(receipt.receipts)} answered, "
+            f"{why}: {len(receipt.receipts)} answered, "
             f"{len(uncertain)} uncertain, {len(unsent)} not sent"
         )
         self.receipt = receipt
@@ -118,8 +127,9 @@ class Client:
         `delay` and `expires` count from now, in seconds or as timedelta. A second message with the same
         `dedup_key` within `dedup_seconds` is not accepted: its receipt is `duplicate` and names the
         first. `timelimit` is (hard, soft) in seconds. `max_attempts` comes before the queue's policy.
-        Raises TypeError or ValueError for arguments that cannot be sent, and redis-py's ConnectionError
-        or TimeoutError when the broker cannot be reached; the message may have been accepted then.
+        Raises TypeError or ValueError for arguments that cannot be sent; BrokerRefuses when the broker is
+        full, or lacks disk or replicas; and redis-py's ConnectionError or TimeoutError when it cannot be
+        reached: the message may have been accepted then.
         """
         job = Job(
             task,
@@ -142,7 +152,7 @@ class Client:
         """Send many messages, hundreds in one round trip. Each is accepted whole or not at all.
 
         A job that cannot be sent raises before its chunk leaves. Raises BulkInterrupted when the broker
-        goes away in between.
+        goes away in between, or accepts no more: it is full, or lacks disk or replicas.
         """
         receipts: list[Receipt] = []
         chunks = _Chunks(jobs)
@@ -153,6 +163,9 @@ class Client:
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 uncertain = [replace(job, id=message.id) for job, message in chunk]
                 raise BulkInterrupted(BulkReceipt(receipts), uncertain, chunks.rest()) from error
+            except BrokerRefuses as error:
+                unsent = [replace(job, id=message.id) for job, message in chunk] + chunks.rest()
+                raise BulkInterrupted(BulkReceipt(receipts), [], unsent, why=f"{error}") from error
         return BulkReceipt(receipts)
 
     def cancel(self, queue: str, id: str) -> Literal["cancelled", "requested"]:

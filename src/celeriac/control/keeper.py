@@ -9,6 +9,7 @@ from datetime import datetime
 import redis
 
 from celeriac.backend.base import Backend, Fleet
+from celeriac.broker.eviction import EvictingServer
 from celeriac.control import plan as planned
 from celeriac.control.broker import Broker, BrokerNotConfigured, QueueAccess
 from celeriac.control.clock import Clock
@@ -16,6 +17,7 @@ from celeriac.control.observe import Declared, Observation, heard
 from celeriac.control.scale import ScaleDecision, ScaleMemory, decide
 from celeriac.control.schedule import Due, Timer, catch_up, due, message_of, timers
 from celeriac.control.status import status_of
+from celeriac.spec.conditions import Reason
 from celeriac.spec.queue import MessageQueue
 from celeriac.spec.status import MessageQueueStatus
 
@@ -127,14 +129,14 @@ class Keeper:
         return self._broker.queue(queue.queue_name, lease_seconds=queue.spec.worker.lease_seconds)
 
     def _observe(self, down: str) -> Observation:
-        stats, error, configured = None, down, True
+        stats, error, reason = None, down, Reason.BROKER_UNREACHABLE
         if not down:
             try:
                 stats = self._access.stats()
                 self._set_timers()
             except redis.RedisError as failure:
                 stats, error = None, _why(failure)
-                configured = not isinstance(failure, BrokerNotConfigured)
+                reason = _reason(failure)
         if error and not self.unreachable:
             logger.warning("%s: the broker cannot be read: %s", self.queue.queue_name, error)
         elif self.unreachable and not error:
@@ -151,7 +153,7 @@ class Keeper:
             fleet=self.fleet,
             stats=stats,
             error=error,
-            configured=configured,
+            unreadable=reason,
             declared=self._declared,
         )
 
@@ -224,7 +226,13 @@ class Keeper:
         self._access.remember_schedules({name: it.at})
 
 
-def _why(error: Exception) -> str:
+def _reason(error: redis.RedisError) -> Reason:
     if isinstance(error, BrokerNotConfigured):
+        return Reason.BROKER_NOT_CONFIGURED
+    return Reason.BROKER_EVICTS if isinstance(error, EvictingServer) else Reason.BROKER_UNREACHABLE
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, BrokerNotConfigured | EvictingServer):
         return str(error)
     return f"{type(error).__name__}: {error}"[:500] if str(error) else type(error).__name__

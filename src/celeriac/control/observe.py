@@ -7,6 +7,7 @@ from datetime import datetime
 
 from celeriac.backend.base import Fleet
 from celeriac.broker.message import QueueStats
+from celeriac.spec.conditions import Reason
 from celeriac.spec.policies import QueuePolicy
 
 
@@ -28,8 +29,8 @@ class Observation:
     fleet: Fleet
     stats: QueueStats | None = None
     error: str = ""
-    configured: bool = True
-    """Whether it is known where the broker is."""
+    unreadable: Reason = Reason.BROKER_UNREACHABLE
+    """What kind of ``error`` it is."""
     answering_s: float = 0.0
     """For how long the broker has answered without a break."""
     declared: Declared | None = None

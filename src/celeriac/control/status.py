@@ -96,7 +96,7 @@ def decision_of(status: ScalingStatus) -> ScaleDecision:
 def _ready(observation: Observation, decision: ScaleDecision, queue: MessageQueue) -> Verdict:
     fleet, stats = observation.fleet, observation.stats
     if stats is None:
-        return False, _unreadable(observation), observation.error
+        return False, observation.unreadable, observation.error
     if queue.spec.paused or stats.paused:
         _, reason, message = _paused(queue, observation)
         return True, reason, message
@@ -135,8 +135,8 @@ def _stalled(observation: Observation, problem: str) -> Verdict:
         return True, Reason.INVALID_SPEC, problem[:4096]
     if fleet.obstacle:
         return True, fleet.obstacle.reason, fleet.obstacle.message
-    if not observation.configured:
-        return True, Reason.BROKER_NOT_CONFIGURED, observation.error
+    if observation.error and observation.unreadable is not Reason.BROKER_UNREACHABLE:
+        return True, observation.unreadable, observation.error
     if fleet.failures >= STALLED_FAILURES:
         message = f"died {fleet.failures} times in a row; the last time: {fleet.last_failure}"
         return True, Reason.WORKERS_FAILING, message
@@ -145,12 +145,8 @@ def _stalled(observation: Observation, problem: str) -> Verdict:
 
 def _broker(observation: Observation) -> Verdict:
     if observation.stats is None:
-        return False, _unreadable(observation), observation.error
+        return False, observation.unreadable, observation.error
     return True, Reason.BROKER_ANSWERS, ""
-
-
-def _unreadable(observation: Observation) -> Reason:
-    return Reason.BROKER_UNREACHABLE if observation.configured else Reason.BROKER_NOT_CONFIGURED
 
 
 def _scaling(queue: MessageQueue, decision: ScaleDecision) -> Verdict:

@@ -75,6 +75,8 @@ class Reason(StrEnum):
     """The broker did not answer: workers are neither started nor stopped."""
     BROKER_NOT_CONFIGURED = "BrokerNotConfigured"
     """Where the broker is, is not known: the Secret with its URL is missing or wrong."""
+    BROKER_EVICTS = "BrokerEvicts"
+    """The broker would delete messages when it is full: nothing is started on it."""
     NATIVE = "Native"
     """The platform itself scales the queue."""
     EXTERNAL = "External"

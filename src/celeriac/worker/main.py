@@ -26,6 +26,7 @@ from celeriac.broker.message import Lease, Message, Outcome
 from celeriac.broker.queue import Queue
 from celeriac.client.progress import QueueProgress
 from celeriac.worker import http, record
+from celeriac.worker.broker_check import BrokerCheck
 from celeriac.worker.consumer import Consumer
 from celeriac.worker.keeper import Keeper
 from celeriac.worker.limits import Slot, TimeLimits, warn_of_limits
@@ -54,12 +55,12 @@ STALE_S = 60.0
 def run_worker(app: Celery, options: WorkerOptions) -> int:
     """Run a worker until SIGTERM or SIGINT, then drain it; return its exit code.
 
-    Raises BrokerURLError for a bad broker URL, ValueError for options that contradict each other, and
-    OSError when the HTTP port is taken.
+    Raises BrokerURLError for a bad broker URL, EvictingServer for a broker that deletes messages,
+    ValueError for options that contradict each other, and OSError when the HTTP port is taken.
     """
     worker = Worker(app, options)
     worker.run()
-    return 0
+    return 1 if worker.broker_check.refused else 0
 
 
 class Worker:
@@ -74,6 +75,9 @@ class Worker:
         self._signing = signing.from_environment()
         slots = {"solo": 1, "prefork": 0}.get(options.pool, options.concurrency)
         self.consumer = self._consumer(self.name, slots=slots)
+        self.broker_check = BrokerCheck(
+            self.consumer.queue.client, closing=self.consumer.closing, stop=self.shut_down
+        )
         self.keeper: Keeper | None = None
         self.prefork: Prefork | None = None
         self.aio: Aio | None = None
@@ -85,6 +89,7 @@ class Worker:
 
     def run(self) -> None:
         """Run until drained."""
+        self.broker_check.now()
         self._set_up_app()
         if self.options.http_port is not None:
             self._http = http.server(
@@ -112,6 +117,7 @@ class Worker:
             self._remote.start()
         if self._http is not None:
             self._http.start()
+        self.broker_check.later()
         signals.worker_ready.send(sender=self)
         logger.info(
             "worker %s is ready: queue %s, %s pool, concurrency %d",

@@ -45,6 +45,7 @@ def test_persistence(info: dict[str, Any], level: str) -> None:
         ("noeviction", 100, 95, "fail"),
         ("allkeys-lru", 100, 5, "fail"),
         ("allkeys-lru", 0, 5, "warn"),
+        ("volatile-lru", 100, 5, "warn"),
     ],
 )
 def test_memory(policy: str, limit: int, used: int, level: str) -> None:

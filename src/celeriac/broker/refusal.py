@@ -1,0 +1,38 @@
+"""When the server itself refuses to write: out of memory, out of disk, or out of replicas.
+
+A script is refused whole before it begins, so nothing was written, and sending it again is safe. What the
+server says of it speaks of scripts and flags; here it is said for people.
+"""
+
+from __future__ import annotations
+
+from redis.exceptions import OutOfMemoryError, ResponseError
+
+
+class BrokerRefuses(ResponseError):
+    """The broker accepts no messages at the moment, and wrote nothing; it may later."""
+
+
+class BrokerFull(OutOfMemoryError, BrokerRefuses):
+    """The broker has reached its maxmemory."""
+
+
+def explained(error: ResponseError) -> ResponseError:
+    """Say what a refusal means; any other error comes back as it is."""
+    text = str(error)
+    if isinstance(error, OutOfMemoryError):
+        return BrokerFull(
+            "the broker is full and accepts no messages until there is room below its maxmemory; "
+            f"it wrote nothing ({text})"
+        )
+    if text.startswith("NOREPLICAS"):
+        return BrokerRefuses(
+            "the broker accepts no messages while fewer replicas are in reach than its "
+            f"min-replicas-to-write; it wrote nothing ({text})"
+        )
+    if text.startswith("MISCONF"):
+        return BrokerRefuses(
+            "the broker cannot write to its disk and accepts no messages until it can; it wrote "
+            f"nothing ({text})"
+        )
+    return error
