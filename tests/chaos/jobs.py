@@ -14,6 +14,14 @@ from celeriac.chaos.jobs import app, noted_run
 app.conf.update(json.loads(os.environ.get("CHAOS_CELERY", "{}")))
 
 
+@app.task(bind=True, name="chaos.steps", ignore_result=True)
+def steps(self: Any, job: str, number: int, ms: float) -> None:
+    """Sleep again and again: time in which the process was frozen does not count."""
+    with noted_run(self, job):
+        for _ in range(number):
+            time.sleep(ms / 1000)
+
+
 @app.task(bind=True, name="chaos.die", ignore_result=True)
 def die(self: Any, job: str, how: str) -> None:
     """Take the process along."""

@@ -72,6 +72,9 @@ class Consumer:
         self._sent_before: set[Lease] = set()
         self._settling = threading.Lock()
         self._lost: set[Lease] = set()
+        #: Stops a message that runs and is not ours any more, where the pool can: whether it can.
+        self.stop_taken: Callable[[Message], bool] = lambda message: False
+        self._taken: set[Lease] = set()
         self._policy = QueuePolicy()
         self._version = -1
         self._failures = 0
@@ -119,6 +122,7 @@ class Consumer:
         """Note that a message ended, without asking the broker; True when it is time to settle."""
         message = settlement.message
         entry = self.running.pop(message.lease, None)
+        self._taken.discard(message.lease)
         now = time.monotonic()
         if entry is not None:
             self.prefetch.observe(now - entry[1])
@@ -221,6 +225,19 @@ class Consumer:
         if lost is not None:
             self.leases_seen = time.monotonic()
             self._lost |= lost.intersection(waiting)
+            self._stop(lost)
+
+    def _stop(self, lost: set[Lease]) -> None:
+        """Stop what runs under a lost lease: it runs elsewhere, or will."""
+        for lease in lost - self._taken:
+            # What has ended since may have been settled, and is lost for that reason.
+            message, _ = self.running.get(lease, (None, 0.0))
+            if message is None:
+                continue
+            self._taken.add(lease)
+            end = "it is stopped" if self.stop_taken(message) else "this pool cannot stop it"
+            text = "%s[%s]: its lease was lost while it ran, so that it runs elsewhere: %s"
+            logger.warning(text, message.task, message.id, end)
 
     def give_back(self) -> bool:
         """Hand messages that have not started back to the queue, free of charge.

@@ -19,7 +19,7 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
-from celeriac.broker.message import Message
+from celeriac.broker.message import Lease, Message
 from celeriac.worker.awaiting import is_coroutine
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,9 @@ _STARTED = struct.Struct("<d")
 _FINISHED = struct.Struct("<q")
 _BEAT = struct.Struct("<d")
 _BEAT_AT = _HEADER.size + _FINISHED.size
-_TEXTS_AT = _BEAT_AT + _BEAT.size
+_TAKEN = struct.Struct("<48s")
+_TAKEN_AT = _BEAT_AT + _BEAT.size
+_TEXTS_AT = _TAKEN_AT + _TAKEN.size
 #: Memory is only used where it is written. A larger message leaves its head and body out.
 _SIZE = _TEXTS_AT + 1_100_000
 
@@ -101,6 +103,17 @@ class Slot:
         """Note that what ran has ended."""
         _STARTED.pack_into(self._page, 0, 0.0)
         _FINISHED.pack_into(self._page, _HEADER.size, self.finished + 1)
+
+    def take_away(self, message: Message) -> bool:
+        """Ask the parent to end this message's run, since its lease is somebody else's; True."""
+        _TAKEN.pack_into(self._page, _TAKEN_AT, message.lease.encode())
+        return True
+
+    @property
+    def taken(self) -> Lease:
+        """The lease that was last said to be somebody else's; empty when none was."""
+        raw: bytes = _TAKEN.unpack_from(self._page, _TAKEN_AT)[0]
+        return raw.rstrip(b"\0").decode("ascii", "replace")
 
     @property
     def finished(self) -> int:

@@ -205,6 +205,7 @@ class Worker:
         on_tick = None
         if self.options.pool == "asyncio":
             self.aio = self._aio()
+            self.consumer.stop_taken = self.aio.take_away
             on_tick = self.aio.watch.tick
         self.keeper = Keeper(self.consumer, parent=self._parent, on_tick=on_tick)
         self.keeper.start()
@@ -222,6 +223,7 @@ class Worker:
     def _child_main(self, name: str, slot: Slot) -> None:
         billiard_util._run_after_forkers()
         consumer = self._consumer(name, slots=1)
+        consumer.stop_taken = slot.take_away
         keeper = Keeper(consumer, parent=os.getppid(), on_tick=slot.beat)
 
         def drain(number: int, frame: FrameType | None) -> None:

@@ -25,7 +25,7 @@ from celery.loaders.base import BaseLoader
 from celery.worker import state as worker_state
 from pydantic import BaseModel
 
-from celeriac.broker.message import Discard, Message, Settlement
+from celeriac.broker.message import Discard, Message, RetryAt, Settlement
 from celeriac.client import progress
 from celeriac.worker import ending, record, stacks
 from celeriac.worker.attempt import Attempt
@@ -68,6 +68,8 @@ class Live:
     hard_s: float
     drive: Drive | None = None
     revoked: bool = False
+    taken: bool = False
+    """Its lease is somebody else's: no outcome of this attempt counts."""
 
     @property
     def message(self) -> Message:
@@ -170,6 +172,7 @@ class NativeRunner(AttemptRunner):
         if (
             ended.error is not None
             or live.revoked
+            or live.taken
             or live.native.reacts
             or (live.native.stores and not get_actual_ignore_result(attempt.call.task, request))
             or request.callbacks
@@ -195,8 +198,8 @@ class NativeRunner(AttemptRunner):
         task = attempt.call.task
         task.request_stack.pop()
         stacks.tasks.pop()
-        if live.revoked:
-            return self._revoked(live)
+        if live.revoked or live.taken:
+            return self._stopped(live)
         if ended.forced:
             attempt.reason = "hard_time_limit"
         elif task._dump_pydantic_arguments is not None and isinstance(ended.value, BaseModel):
@@ -205,11 +208,12 @@ class NativeRunner(AttemptRunner):
         attempt.call.request = vars(request)
         return attempt.settlement(self._trace(attempt, attempt.call))
 
-    def _revoked(self, live: Live) -> Settlement:
+    def _stopped(self, live: Live) -> Settlement:
         attempt, request = live.attempt, live.request
         task = attempt.call.task
-        with record.harmless(live.message):
-            record.revoked(task, request, reason="terminated", terminated=True)
+        if live.revoked:
+            with record.harmless(live.message):
+                record.revoked(task, request, reason="terminated", terminated=True)
         # Celery kills the process here. In ours, what prerun began has to find its end.
         signals.task_postrun.send(
             sender=task,
@@ -218,9 +222,9 @@ class NativeRunner(AttemptRunner):
             args=request.args,
             kwargs=request.kwargs,
             retval=None,
-            state=states.REVOKED,
+            state=states.REVOKED if live.revoked else states.IGNORED,
         )
-        return attempt.settlement(Discard("revoked"))
+        return attempt.settlement(Discard("revoked") if live.revoked else RetryAt(delay_ms=0))
 
     def _finish(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Let the loop run a coroutine to its end, for another thread."""

@@ -97,3 +97,14 @@ def test_a_parent_reads_what_its_dead_child_was_running() -> None:
     assert running is not None
     assert running.message.id == "the-last"
     assert slot.finished == 1
+
+
+def test_a_lease_that_is_somebody_elses_is_told_to_the_parent() -> None:
+    slot = Slot()
+    assert slot.taken == ""
+    message = _message()
+    slot.write(message, 0, 0)
+    slot.take_away(message)
+    running = slot.read()
+    assert running is not None and slot.taken == running.message.lease == message.lease
+    assert running.message.task == "a.task", "the texts after it are whole"

@@ -98,6 +98,13 @@ class Aio:
                 return True
         return False
 
+    def take_away(self, message: Message) -> bool:
+        """Cancel the coroutine of a message that is somebody else's; False when it is none."""
+        live = self._live.get(message.lease)
+        if live is not None:
+            self._call(self._let_go, live)
+        return live is not None
+
     # --- other threads --------------------------------------------------------------------------
 
     def _thread(self, body: Callable[[], None], name: str) -> threading.Thread:
@@ -189,7 +196,7 @@ class Aio:
             self._aside(self._helpers, message, begin, launch)
 
     def _launch(self, live: Live, ended: Ended | None) -> None:
-        if live.revoked or ended is not None:
+        if live.revoked or live.taken or ended is not None:
             self._loop.call_soon(self._end, live, ended or Ended())
             return
         message = live.message
@@ -207,6 +214,10 @@ class Aio:
     def _revoke(self, live: Live) -> None:
         if live.message.lease in self._live:
             live.revoked = live.drive is None or live.drive.cancel(Terminated("revoked"))
+
+    def _let_go(self, live: Live) -> None:
+        if live.message.lease in self._live:
+            live.taken = live.drive is None or live.drive.cancel(Terminated("taken away"))
 
     def _end(self, live: Live, ended: Ended) -> None:
         runner = self._runner

@@ -62,11 +62,14 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The message that a child is killed for, what that message is settled as, and the reason."""
+    """The message that a child is killed for, what that message is settled as, and the reason.
+
+    Without an outcome the message is somebody else's by now, and nothing is settled or told.
+    """
 
     lease: Lease
-    outcome: Outcome
-    error: Exception
+    outcome: Outcome | None = None
+    error: Exception | None = None
 
 
 class Prefork:
@@ -192,9 +195,10 @@ class Prefork:
         error: Exception | None = None
         if child.killed is not None:
             # It may just have gone on to the next message, which is free of blame.
-            if running is not None and running.message.lease == child.killed.lease:
+            lease, outcome = child.killed.lease, child.killed.outcome
+            if running is not None and running.message.lease == lease and outcome is not None:
                 run_ms = int((time.monotonic() - running.started) * 1000)
-                settlement = Settlement(running.message, child.killed.outcome, run_ms)
+                settlement = Settlement(running.message, outcome, run_ms)
                 error = child.killed.error
             else:
                 running = None
@@ -238,19 +242,32 @@ class Prefork:
             # would keep for ever what an answer that got lost had handed out to it.
             if time.monotonic() - child.slot.beaten > SILENT_S:
                 self.steward.ask(partial(queue.renew, child.name, []))
+                self._look_for_taken(child)
         self.steward.reclaim()
         if self._parent and os.getppid() != self._parent:
             logger.warning("the process that started this worker is gone: draining")
             self.steward.closing.set()
+
+    def _look_for_taken(self, child: Child) -> None:
+        running = child.slot.read()
+        if running is not None:
+            lease = running.message.lease
+            if self.steward.ask(partial(self.steward.queue.renew, child.name, [lease])):
+                child.slot.take_away(running.message)
 
     # --- what children cannot do for themselves -------------------------------------------------
 
     def _enforce_limits(self, now: float) -> None:
         for child in self.children.values():
             running = child.slot.read()
-            if running is None or not running.hard_s or child.killed is not None:
+            if running is None or child.killed is not None:
                 continue
-            if now - running.started > running.hard_s:
+            message = running.message
+            if child.slot.taken == message.lease:
+                logger.warning("%s[%s] is ended: its lease is lost", message.task, message.id)
+                child.killed = Verdict(message.lease)
+                _kill(child)
+            elif running.hard_s and now - running.started > running.hard_s:
                 child.killed = self._timed_out(running)
                 _kill(child)
 
