@@ -57,3 +57,8 @@ def place(program: str | None) -> Iterator[Place]:
         client = redis.Redis(port=address.port or 0, password=address.password)
         yield Place(client, address.netloc, server.pid, Path(folder))
         client.close()
+
+
+def empty(client: redis.Redis) -> None:
+    """Delete everything, and wait until it is gone: newer servers free memory later unless told."""
+    client.execute_command("FLUSHALL", "SYNC")

@@ -11,7 +11,7 @@ from itertools import count as counting
 from pathlib import Path
 
 from bench.harness.processes import POLL_S, Failed, output_of, running, wait_for
-from bench.harness.server import Place
+from bench.harness.server import Place, empty
 from bench.harness.usage import Usage, resident, usage, used_memory
 from bench.peers.systems import Variant
 
@@ -130,7 +130,7 @@ class Bench:
     # --- inside ---------------------------------------------------------------------------------
 
     def _empty(self, variant: Variant) -> None:
-        self.place.client.flushall()
+        empty(self.place.client)
         variant.system.prepare(self.place.client)
 
     def _marks(self) -> Path:

@@ -16,6 +16,7 @@ from subprocess import Popen
 import redis
 
 from bench.harness.processes import Failed, output_of, running, wait_for
+from bench.harness.server import empty
 from bench.harness.usage import resident
 from bench.throughput.contenders import Contender, PoolName
 
@@ -79,7 +80,7 @@ class Bench:
     # --- inside ---------------------------------------------------------------------------------
 
     def _empty(self, contender: Contender) -> None:
-        self.client.flushall()
+        empty(self.client)
         contender.prepare(self.client)
 
     def _marks(self) -> Path:

@@ -1,0 +1,67 @@
+"""A million dead letters: how long a page takes, plain or filtered, wherever one looks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from bench.harness.report import percentile
+from bench.harness.server import Place, empty
+from bench.harness.usage import used_memory
+from bench.peers.systems import QUEUE
+from bench.scale.fill import ERRORS, bury, fill
+from celeriac.broker.message import DeadMessage
+from celeriac.broker.queue import Queue
+from celeriac.spec.policies import DeadLetterPolicy, QueuePolicy
+
+PAGE = 100
+PAGES = 50
+WANTED = "below 200 ms"
+
+
+def measure(here: Place, count: int) -> Iterator[Sequence[str]]:
+    """Rows: what, how much, what was wanted."""
+    queue = Queue(here.client, QUEUE)
+    empty(here.client)
+    queue.declare(QueuePolicy(dead_letter=DeadLetterPolicy(max_messages=10_000_000)))
+    before = used_memory(here.client)
+    fill(queue, count)
+    bury(queue, count)
+    dead = queue.stats().dead
+    if dead != count:
+        raise AssertionError(f"{count} died, {dead} are there")
+    each = (used_memory(here.client) - before) / count
+    yield f"memory of a dead letter, of {count:,}", f"{each:.0f} bytes", ""
+    yield "page of 100, newest first", _pages(lambda before: queue.dead(before=before)), WANTED
+    middle = _middle(here, queue)
+    yield "page of 100, from the middle", _pages(lambda b: queue.dead(before=b), middle), WANTED
+    for error, share in ((ERRORS[0], "2"), (ERRORS[2], "1,000")):
+        yield f"page of 100 that match, one in {share}", _filtered(queue, error), WANTED
+    yield "page of a filter that nothing matches", _filtered(queue, "NoSuchError"), WANTED
+
+
+def _middle(here: Place, queue: Queue) -> str:
+    info: Any = here.client.xinfo_stream(queue.keys.dead)
+    first, last = (int(info[f"{end}-entry"][0].partition(b"-")[0]) for end in ("first", "last"))
+    return f"{(first + last) // 2}-0"
+
+
+def _pages(page: Callable[[str], list[DeadMessage]], before: str = "") -> str:
+    took: list[float] = []
+    for _ in range(PAGES):
+        begun = time.perf_counter()
+        letters = page(before)
+        took.append((time.perf_counter() - begun) * 1e3)
+        if len(letters) != PAGE:
+            raise AssertionError(f"a page of {len(letters)}")
+        before = letters[-1].entry
+    return f"{percentile(took, 0.5):.1f} ms (longest {max(took):.1f})"
+
+
+def _filtered(queue: Queue, error: str) -> str:
+    begun = time.perf_counter()
+    found = list(islice(queue.dead_letters(lambda letter: letter.error == error), PAGE))
+    took = (time.perf_counter() - begun) * 1e3
+    return f"{took:.0f} ms for {len(found)}"
