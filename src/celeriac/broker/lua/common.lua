@@ -94,13 +94,17 @@ local function wake()
 end
 
 -- A message whose workers died is run alone, so that it takes no neighbour over the limit.
-local function make_ready(v)
+local function append(v)
   local key = STREAM[v[P]]
   if tonumber(v[LOST]) > 0 then
     local isolate_after = tonumber(redis.call('HGET', RECORD, 'isolateAfter') or 2)
     if tonumber(v[LOST]) >= isolate_after then key = ISOLATED end
   end
   redis.call('XADD', key, '*', unpack(flat_of(v)))
+end
+
+local function make_ready(v)
+  append(v)
   wake()
 end
 
@@ -176,17 +180,24 @@ local function expired(v, now)
   return at > 0 and at <= now
 end
 
+-- Lua cannot unpack more than some thousands of values.
+local PROMOTED_AT_ONCE = 4000
+
+-- Due messages leave the delayed set together: a million may come due at once, and each command counts.
 local function promote(now, limit)
+  limit = math.min(limit, PROMOTED_AT_ONCE)
   local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', int(now), 'LIMIT', 0, limit)
-  for _, member in ipairs(due) do
-    local packed = redis.call('HGET', BODIES, member)
-    redis.call('ZREM', DELAYED, member)
-    if packed then
-      redis.call('HDEL', BODIES, member)
-      -- Expired ones too: the claim that drops them tells their worker.
-      make_ready(cmsgpack.unpack(packed))
+  if #due == 0 then return 0 end
+  local packed = redis.call('HMGET', BODIES, unpack(due))
+  redis.call('ZREM', DELAYED, unpack(due))
+  redis.call('HDEL', BODIES, unpack(due))
+  for n = 1, #due do
+    if packed[n] then
+      local v = cmsgpack.unpack(packed[n])
+      if expired(v, now) then discard('expired') else append(v) end
     end
   end
+  wake()
   return #due
 end
 
