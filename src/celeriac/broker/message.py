@@ -193,6 +193,15 @@ class DeadMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadPage:
+    """Dead letters that were found, newest first."""
+
+    letters: list[DeadMessage]
+    before: str
+    """Where the next page begins: the entry that was looked at last. Empty when that was the oldest."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSeen:
     """A consumer of the queue: when it last spoke, and how many messages it holds."""
 

@@ -12,7 +12,7 @@ commands can lose or double a message, or miscount one. A queue knows bytes: nei
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
@@ -26,6 +26,7 @@ from celeriac.broker.message import (
     Claim,
     DeadLetter,
     DeadMessage,
+    DeadPage,
     Done,
     Lease,
     Message,
@@ -47,6 +48,9 @@ PUBLISH_CHUNK_MESSAGES = 500
 PUBLISH_CHUNK_BYTES = 1_000_000
 DEFAULT_LEASE_MS = 15_000
 _PAGE = 500
+#: Dead letters that one search may look at without a pause for other clients, and for one answer.
+_SEARCHED_AT_ONCE = 1_000
+_SEARCHED_A_PAGE = 20_000
 _CANCEL_MEMORY_MS = 86_400_000
 
 _LETTER: dict[str, str] = {"high": "h", "normal": "n", "low": "l"}
@@ -296,7 +300,7 @@ class Queue:
         """
         return int(self._run("reclaim", self.lease_ms, _PAGE, "watch" if reclaim else "look"))
 
-    def promote(self, limit: int = 1000) -> int:
+    def promote(self, limit: int = 200) -> int:
         """Make due delayed messages ready; return how many were due."""
         return int(self._run("promote", limit))
 
@@ -316,21 +320,52 @@ class Queue:
         rows: Any = self.client.xrevrange(self.keys.dead, newest, "-", count=count)
         return [statistics.dead_message(entry, fields) for entry, fields in rows]
 
+    def search_dead(
+        self,
+        *,
+        id: str = "",
+        reason: str = "",
+        task: str = "",
+        error: str = "",
+        before: str = "",
+        count: int = 100,
+    ) -> DeadPage:
+        """Look for dead letters where they lie, newest first, a page at a time.
+
+        ``reason``, ``task`` and ``error`` are parts of what to find, in any case; ``error`` may stand
+        anywhere in the history, so look again at what is found. A page ends with ``count`` letters, or when
+        so many were looked at that the answer would be late: then ``before`` names where to go on.
+        """
+        letters: list[DeadMessage] = []
+        texts = [id, *(text.lower() for text in (reason, task, error))]
+        for _ in range(0, _SEARCHED_A_PAGE, _SEARCHED_AT_ONCE):
+            most, start = count - len(letters), f"({before}" if before else "+"
+            last, rows = self._run("search", start, most, _SEARCHED_AT_ONCE, *texts)
+            before = last.decode()
+            letters += [
+                statistics.dead_message(entry, dict(zip(flat[::2], flat[1::2], strict=True)))
+                for entry, flat in rows
+            ]
+            if not before or len(letters) >= count:
+                break
+        return DeadPage(letters, before)
+
     def dead_letter(self, name: str) -> DeadMessage | None:
-        """Find a dead letter by its entry, or by its message id (which reads page after page)."""
+        """Find a dead letter by its entry, or by its message id (which looks at one after the other)."""
         if _is_entry(name):
             rows: Any = self.client.xrange(self.keys.dead, name, name)
             return statistics.dead_message(*rows[0]) if rows else None
-        return next((letter for letter in self.dead_letters() if letter.id == name), None)
+        return next((letter for letter in self.dead_letters(id=name) if letter.id == name), None)
 
-    def dead_letters(
-        self, matches: Callable[[DeadMessage], bool] | None = None
-    ) -> Iterator[DeadMessage]:
-        """Go through all dead letters, newest first, a page at a time."""
+    def dead_letters(self, **texts: str) -> Iterator[DeadMessage]:
+        """Go through all pages of :meth:`search_dead`."""
         before = ""
-        while page := self.dead(before=before, count=_PAGE):
-            yield from (letter for letter in page if matches is None or matches(letter))
-            before = page[-1].entry
+        while True:
+            page = self.search_dead(**texts, before=before, count=_PAGE)
+            yield from page.letters
+            if not page.before:
+                return
+            before = page.before
 
     def redrive(self, entries: Iterable[str]) -> int:
         """Move dead letters back to ready with a fresh count of attempts; return how many moved.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -45,11 +46,22 @@ class Filter:
             )
         )
 
-    def too_old(self, letter: DeadMessage, now_ms: int) -> bool:
-        """Tell whether it died before the time of interest."""
+    def texts(self) -> dict[str, str]:
+        """What the server can look for by itself: a part of every pattern."""
+        patterns = {"reason": self.reason, "task": self.task, "error": self.error}
+        return {field: _literal(pattern) for field, pattern in patterns.items() if pattern}
+
+    def too_old(self, dead_ms: int, now_ms: int) -> bool:
+        """Tell whether something died before the time of interest."""
         if self.since is None:
             return False
-        return letter.dead_ms < now_ms - self.since / timedelta(milliseconds=1)
+        return dead_ms < now_ms - self.since / timedelta(milliseconds=1)
+
+
+def _literal(pattern: str) -> str:
+    """The longest part of a pattern that stands in whatever fits, spelled alike everywhere."""
+    plain = re.sub(r"\[[^]]*\]?[^]]*\]", "*", pattern)
+    return max(re.findall(r"[A-Za-z0-9_.-]+", plain), key=len, default="")
 
 
 def _fits(pattern: str | None, text: str) -> bool:

@@ -252,13 +252,16 @@ def carry_out(queue: Queue, chosen: Iterator[DeadMessage], how: Move, *, quiet: 
 def pages(queue: Queue, picked: Filter, before: str = "") -> Iterator[DeadMessage]:
     """Go through matching dead letters, newest first; those that die meanwhile do not turn up."""
     now_ms = server_ms(queue.client)
-    while page := queue.dead(before=before, count=PAGE):
-        for letter in page:
-            if picked.too_old(letter, now_ms):
+    while True:
+        page = queue.search_dead(**picked.texts(), before=before, count=PAGE)
+        for letter in page.letters:
+            if picked.too_old(letter.dead_ms, now_ms):
                 return
             if picked.matches(letter):
                 yield letter
-        before = page[-1].entry
+        before = page.before
+        if not before or picked.too_old(int(before.partition("-")[0]), now_ms):
+            return
 
 
 def by_id(queue: Queue, missing: set[str]) -> Iterator[DeadMessage]:

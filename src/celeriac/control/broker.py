@@ -17,7 +17,9 @@ from celeriac.spec.policies import QueuePolicy
 
 #: Pages of one round: enough for any backlog within a few rounds, and no round takes long.
 _PAGES = 10
-_PROMOTED_AT_ONCE = 1000
+#: Short enough for claims to wait no longer than a few milliseconds for one portion.
+_PROMOTED_AT_ONCE = 200
+_PROMOTED_A_ROUND = 10_000
 
 
 class BrokerNotConfigured(redis.RedisError):
@@ -124,7 +126,7 @@ class RedisQueue:
         return self._queue.stats()
 
     def promote(self) -> None:
-        for _ in range(_PAGES):
+        for _ in range(0, _PROMOTED_A_ROUND, _PROMOTED_AT_ONCE):
             if self._queue.promote(_PROMOTED_AT_ONCE) < _PROMOTED_AT_ONCE:
                 return
 

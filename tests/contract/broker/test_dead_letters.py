@@ -53,7 +53,52 @@ def test_pages_go_from_the_newest_to_the_oldest(queue: Queue) -> None:
     assert [len(page) for page in pages] == [10, 10, 5, 0]
     assert [letter.id for page in pages for letter in page] == [f"m{24 - n}" for n in range(25)]
     assert [letter.id for letter in queue.dead_letters()] == [f"m{24 - n}" for n in range(25)]
-    assert [x.id for x in queue.dead_letters(lambda letter: letter.id == "m3")] == ["m3"]
+    assert [x.id for x in queue.dead_letters(id="m3")] == ["m3"]
+
+
+def test_a_search_finds_what_it_names_and_what_nobody_can_read(queue: Queue) -> None:
+    bury(queue, 3, "a")
+    bury(queue, 2, "b", task="app.Mail")
+    refused = Failure(reason="rejected", error="smtplib.Refused")
+    settle(queue, [one(queue, "c")], DeadLetter(reason="rejected", failure=refused))
+    queue.client.xadd(queue.keys.dead, {"some": "thing"})
+    sought: dict[str, dict[str, Any]] = {
+        "all": {},
+        "task": {"task": "MAIL"},
+        "reason": {"reason": "exhausted", "task": "mail"},
+        "error": {"error": "SMTPlib.refused"},
+        "nothing": {"error": "nothing"},
+        "id": {"id": "a1"},
+    }
+    found = {
+        name: [letter.id for letter in queue.search_dead(**texts).letters]
+        for name, texts in sought.items()
+    }
+    assert found == {
+        "all": ["", "c", "b1", "b0", "a2", "a1", "a0"],
+        "task": ["", "b1", "b0"],
+        "reason": ["", "b1", "b0"],
+        "error": ["", "c"],
+        "nothing": [""],
+        "id": ["", "a1"],
+    }
+
+
+def test_a_search_goes_on_where_its_page_ended(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celeriac.broker.queue._SEARCHED_AT_ONCE", 150)
+    monkeypatch.setattr("celeriac.broker.queue._SEARCHED_A_PAGE", 300)
+    bury(queue, 1, "old", task="rare")
+    bury(queue, 500)
+    bury(queue, 1, "late", task="rare")
+    first = queue.search_dead(task="rare")
+    assert [letter.id for letter in first.letters] == ["late0"]
+    second = queue.search_dead(task="rare", before=first.before)
+    assert ([letter.id for letter in second.letters], second.before) == (["old0"], "")
+    full = queue.search_dead(task="rare", count=1)
+    assert full.before == full.letters[0].entry
+    assert [letter.id for letter in queue.dead_letters(task="rare")] == ["late0", "old0"]
 
 
 def test_a_dead_letter_is_found_by_entry_and_by_message_id(queue: Queue) -> None:

@@ -91,6 +91,15 @@ def test_one_claim_promotes_a_flood_of_due_messages_part_by_part(queue: Queue) -
     assert len(claim(queue, 1000)) == 172
 
 
+def test_more_come_due_at_once_than_a_script_can_take(queue: Queue) -> None:
+    queue.publish(some(5000, delay_ms=1))
+    pause_ms(5)
+    assert (queue.promote(10_000), queue.promote(10_000)) == (4000, 1000)
+    assert queue.wait(0.01)
+    stats = queue.stats()
+    assert (stats.ready, stats.delayed, stats.imbalance) == (5000, 0, 0)
+
+
 def test_an_expired_message_is_discarded_whether_it_was_ready_or_delayed(queue: Queue) -> None:
     queue.publish([new("a", ttl_ms=20), new("b", ttl_ms=20, delay_ms=10), new("c", ttl_ms=60_000)])
     pause_ms(25)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from celeriac.broker.message import DeadMessage
 from celeriac.cli.dead import Filter, columns, json_of, row, show_text
@@ -55,9 +58,27 @@ def test_filters(filters: dict[str, Any], fits: bool) -> None:
 
 
 def test_since_looks_at_the_time_of_death() -> None:
-    assert Filter(since=timedelta(minutes=59)).too_old(letter(), NOW_MS)
-    assert not Filter(since=timedelta(minutes=61)).too_old(letter(), NOW_MS)
-    assert not Filter().too_old(letter(), NOW_MS)
+    assert Filter(since=timedelta(minutes=59)).too_old(letter().dead_ms, NOW_MS)
+    assert not Filter(since=timedelta(minutes=61)).too_old(letter().dead_ms, NOW_MS)
+    assert not Filter().too_old(letter().dead_ms, NOW_MS)
+
+
+@given(st.text("ab.*?[]!", max_size=8), st.text("abAB.[]!", max_size=8))
+def test_what_fits_a_pattern_holds_the_text_that_the_server_looks_for(
+    pattern: str, text: str
+) -> None:
+    sought = Filter(error=pattern).texts().get("error", "")
+    if fnmatchcase(text.lower(), pattern.lower()):
+        assert sought.lower() in text.lower()
+
+
+def test_the_server_looks_for_the_longest_plain_part_of_each_pattern() -> None:
+    assert Filter(reason="delivery_*", error="*[xyz].TimeoutErr?r", task="*").texts() == {
+        "reason": "delivery_",
+        "error": ".TimeoutErr",
+        "task": "",
+    }
+    assert Filter().texts() == {}
 
 
 @pytest.mark.parametrize("wide", [False, True])
