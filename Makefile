@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e unit lint format docs bench bench-peers bench-scale cluster cluster-down lock clean
+.PHONY: help demo test e2e chaos unit lint format docs bench bench-peers bench-scale cluster cluster-down lock clean
 
 help:            ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -19,6 +19,9 @@ test: .venv/dev  ## run every test but those of `make e2e`; what this machine ca
 
 e2e: .venv/dev  ## run the tests that need a real Kubernetes (Linux, root), and no others
 	@scripts/with-programs $(BIN)/pytest tests/api tests/e2e/kubernetes
+
+chaos: .venv/dev  ## try every fault with 10,000 jobs and more, beside stock Celery (hours; args: ARGS='-k frozen')
+	@CHAOS=long scripts/with-programs $(BIN)/pytest tests/chaos $(ARGS)
 
 unit: .venv/dev  ## run the tests that need no server (seconds)
 	$(BIN)/pytest tests/unit -m "not slow"

@@ -11,6 +11,7 @@ from typing import Any
 
 from celeriac.chaos.jobs import app, noted_run
 
+app.conf.worker_enable_remote_control = True  # as with any worker
 app.conf.update(json.loads(os.environ.get("CHAOS_CELERY", "{}")))
 
 

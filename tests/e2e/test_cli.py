@@ -33,7 +33,9 @@ KEYS = [
     "leased", "delayed", "oldestReadySeconds", "replicas", "desiredReplicas", "paused",
     "conditions",
 ]  # fmt: skip
-COMMANDS = ("up", "worker", "send", "get", "explain", "dlq", "pause", "resume", "doctor", "crd")
+COMMANDS = (
+    "up", "worker", "send", "get", "explain", "dlq", "pause", "resume", "doctor", "chaos", "crd",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from celeriac.chaos.processes import READY_FILE
 from celeriac.chaos.sidefile import SIDE_FILE, noted
 
 app = Celery("chaos")
+# It would leave keys behind that belong to no queue.
+app.conf.worker_enable_remote_control = False
 
 
 def noted_run(task: Any, job: str) -> AbstractContextManager[None]:

@@ -187,5 +187,6 @@ class Scene(ABC):
             waiting=waiting,
             uncertain=self.uncertain,
             priorities={} if ordered else None,
+            until=time.monotonic() if waiting else None,
             broker_tail_s=self.broker_tail_s,
         )

@@ -24,6 +24,7 @@ COMMANDS = {
     "pause": ("control", "Stop handing out a queue's messages."),
     "resume": ("control", "Undo pause."),
     "doctor": ("doctor", "Check the broker, the queues and the workers."),
+    "chaos": ("chaos", "Kill workers on a queue of their own, and account for every job."),
     "crd": ("crd", "Print the CustomResourceDefinition of MessageQueue."),
 }
 
