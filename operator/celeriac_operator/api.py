@@ -76,17 +76,22 @@ class Kind:
 
 
 class Api:
-    """One API server. Writes need an open fence; ``unfenced`` ones are those that open it."""
+    """One API server. Writes need an open fence; ``request`` asks for none, and is what opens it.
+
+    ``agent`` is how the server's audit log names us.
+    """
 
     def __init__(
         self,
         login: Callable[[], kopf.ConnectionInfo],
         *,
         fence: Fence,
+        agent: str = "celeriac-operator",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._login = login
         self._fence = fence
+        self._agent = agent
         self._now = monotonic
         self._lock = threading.Lock()
         self._login_at = float("-inf")
@@ -195,7 +200,7 @@ class Api:
                     )
                 self._known, self._login_at = fresh, self._now()
             assert self._pool is not None
-            headers = {"Accept": "application/json", "User-Agent": "celeriac-operator"}
+            headers = {"Accept": "application/json", "User-Agent": self._agent}
             return self._pool, self._known.server, headers | _plain(self._known.as_http_headers())
 
 

@@ -16,7 +16,6 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 
 from celeriac.broker import signing
-from celeriac.gateway.metrics import Scaling
 from celeriac_operator.api import Api
 from celeriac_operator.connection import NoCluster, login
 from celeriac_operator.engine import Engine
@@ -24,7 +23,6 @@ from celeriac_operator.fence import Fence
 from celeriac_operator.health import Heartbeats, Server
 from celeriac_operator.lease import Election
 from celeriac_operator.metrics import Metrics, Queues
-from celeriac_operator.seen import Key
 from celeriac_operator.settings import Settings, SettingsError
 
 logger = logging.getLogger(__name__)
@@ -59,7 +57,8 @@ class Operator:
     def __init__(self, config: Settings) -> None:
         self._config = config
         self._fence = Fence()
-        self._api = Api(login, fence=self._fence)
+        agent = f"celeriac-operator/{_version()} ({config.identity})"
+        self._api = Api(login, fence=self._fence, agent=agent)
         self._election = Election(
             self._api,
             self._fence,
@@ -107,7 +106,7 @@ class Operator:
         self._metrics.registry.register(
             Queues(
                 stats=engine.brokers.stats,
-                scaling=lambda: scaling_of(engine),
+                told=engine.reconciler.told,
                 brokers=lambda: {it.url.redacted(): it.up for it in engine.brokers.links()},
             )
         )
@@ -132,21 +131,6 @@ class Operator:
         if engine is not None and not engine.loaded.is_set():
             return "the cluster's state is being read"
         return ""
-
-
-def scaling_of(engine: Engine) -> dict[Key, Scaling]:
-    """What is told of every queue's number of workers and conditions."""
-    found = {}
-    for key, keeper in engine.reconciler.keepers().items():
-        decision, status = keeper.decision, keeper.status
-        if decision is not None and status is not None:
-            found[key] = Scaling(
-                current=keeper.fleet.running,
-                desired=decision.desired,
-                raw=decision.needed,
-                conditions={it.type: it.status for it in status.conditions},
-            )
-    return found
 
 
 def _set_up_logging(level: str) -> None:

@@ -21,6 +21,7 @@ from celeriac.gateway.metrics import (
     scaling_families,
 )
 from celeriac_operator.api import Api
+from celeriac_operator.reconcile import Told
 from celeriac_operator.seen import Key
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -78,17 +79,21 @@ class _Requests(Collector):
 
 
 class Queues(Collector):
-    """The metrics of all queues."""
+    """The metrics of all queues.
+
+    ``told`` has every resource, also one that is stalled before anything was measured; two that name one
+    queue are told apart by the label ``resource``.
+    """
 
     def __init__(
         self,
         *,
         stats: Callable[[], Mapping[Key, QueueStats]],
-        scaling: Callable[[], Mapping[Key, Scaling]],
+        told: Callable[[], Mapping[Key, Told]],
         brokers: Callable[[], Mapping[str, bool]],
     ) -> None:
         self._stats = stats
-        self._scaling = scaling
+        self._told = told
         self._brokers = brokers
 
     def describe(self) -> Iterable[Metric]:
@@ -99,30 +104,24 @@ class Queues(Collector):
         for broker, answers in self._brokers().items():
             up.add_metric([broker], float(answers))
         yield up
-        stats, scaling = self._stats(), self._scaling()
         by_namespace: dict[str, list[QueueStats]] = {}
-        scaled: dict[str, dict[str, Scaling]] = {}
-        for (namespace, _), one in stats.items():
+        for (namespace, _), one in self._stats().items():
             by_namespace.setdefault(namespace, []).append(one)
-        for (namespace, name), it in scaling.items():
-            scaled.setdefault(namespace, {})[
-                stats[namespace, name].name if (namespace, name) in stats else name
-            ] = it
         merged: dict[str, Metric] = {}
         for namespace, some in by_namespace.items():
             for families in (gauge_families, counter_families, histogram_families):
-                _merge(merged, families(some), namespace)
-        for namespace, those in scaled.items():
-            _merge(merged, scaling_families(those), namespace)
+                _merge(merged, families(some), namespace=namespace)
+        for (namespace, name), it in self._told().items():
+            families_of_one = scaling_families({it.queue_name: Scaling.of(it.status)})
+            _merge(merged, families_of_one, namespace=namespace, resource=name)
         yield from merged.values()
 
 
-def _merge(merged: dict[str, Metric], families: Iterable[Metric], namespace: str) -> None:
-    """Add the namespace to every sample; the broker's own families know of none."""
+def _merge(merged: dict[str, Metric], families: Iterable[Metric], **labels: str) -> None:
+    """Add labels to every sample that the broker's own families know nothing of."""
     for family in families:
         target = merged.setdefault(
             family.name, Metric(family.name, family.documentation, family.type)
         )
         for sample in family.samples:
-            labels = {"namespace": namespace, **sample.labels}
-            target.samples.append(sample._replace(labels=labels))
+            target.samples.append(sample._replace(labels={**labels, **sample.labels}))

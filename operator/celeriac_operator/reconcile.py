@@ -7,32 +7,31 @@ What is asked again and again is decided here: when to look next.
 
 from __future__ import annotations
 
-import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import redis
 
-from celeriac.control.broker import BrokerNotConfigured, QueueAccess
+from celeriac.control.broker import BrokerNotConfigured
 from celeriac.control.clock import Clock
 from celeriac.control.keeper import Keeper
 from celeriac.spec.conditions import Reason
 from celeriac.spec.queue import MessageQueue
+from celeriac.spec.status import MessageQueueStatus
 from celeriac_operator import kinds
 from celeriac_operator.api import Api, ApiError
 from celeriac_operator.backend import KubernetesBackend
-from celeriac_operator.broker_link import BrokerLink
-from celeriac_operator.brokers import Brokers, NoBroker, Place
+from celeriac_operator.brokers import Brokers, Place
 from celeriac_operator.declared import InvalidStored, declared
+from celeriac_operator.keepers import Keepers
 from celeriac_operator.reporting import News, Reporter
 from celeriac_operator.resources import names
 from celeriac_operator.seen import Key, QueueSeen
 from celeriac_operator.settings import Settings
 from celeriac_operator.statuses import hands_off, stalled
 from celeriac_operator.world import World
-
-logger = logging.getLogger(__name__)
 
 #: A queue on the move is looked at this often, one whose workers merely run this often.
 MOVING_S = 1.0
@@ -56,12 +55,12 @@ class NotPurged(RuntimeError):
     """A queue keeps its messages although its resource goes; the text says why."""
 
 
-@dataclass(slots=True)
-class _Kept:
-    uid: str
-    token: str
-    keeper: Keeper
-    access: QueueAccess
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was last said of a resource: the queue it names, and its status."""
+
+    queue_name: str
+    status: MessageQueueStatus
 
 
 class Reconciler:
@@ -85,13 +84,14 @@ class Reconciler:
         self._reporter = reporter
         self._settings = settings
         self._clock = clock
+        self._keepers = Keepers(backend, brokers, clock)
         self._lock = threading.Lock()
-        self._kept: dict[Key, _Kept] = {}
+        self._told: dict[Key, Told] = {}
 
-    def keepers(self) -> dict[Key, Keeper]:
-        """Everything that is looked after now."""
+    def told(self) -> Mapping[Key, Told]:
+        """What is said of every resource now, written or not."""
         with self._lock:
-            return {key: kept.keeper for key, kept in self._kept.items()}
+            return dict(self._told)
 
     def look(self, key: Key) -> Look:
         """Look after one queue. Raises ApiError, and Fenced when this replica does not lead."""
@@ -102,10 +102,10 @@ class Reconciler:
         if seen.deletion_time:
             return self._delete(seen)
         if seen.hands_off:
-            self._reporter.report(seen, hands_off(self._reporter.stored(seen), self._clock.now()))
+            self._tell(seen, hands_off(self._reporter.stored(seen), self._clock.now()))
             return Look()
         problem = ""
-        kept = self._kept_of(seen)
+        kept = self._keepers.find(seen)
         try:
             queue = declared(seen)
         except InvalidStored as error:
@@ -118,10 +118,11 @@ class Reconciler:
         place, why = self._place(seen)
         if place is not None and (older := self._older(seen, place)) is not None:
             return self._give_way(seen, queue, older)
-        keeper = self._keeper(seen, queue, place, why)
+        stored = self._reporter.stored(seen)
+        keeper = self._keepers.keep(seen, queue, place=place, why=why, stored=stored).keeper
         keeper.round(problem=problem)
         assert keeper.status is not None
-        self._reporter.report(seen, keeper.status)
+        self._tell(seen, keeper.status)
         obstacle = self._backend.obstacle(seen.queue)
         if obstacle != keeper.fleet.obstacle:
             return Look(_AT_ONCE_S)  # the status does not tell of it yet
@@ -157,7 +158,7 @@ class Reconciler:
             f"{older.namespace}, which is older: delete one of them, or set another spec.queue"
         )
         self._backend.remove(queue)
-        self._drop(seen.queue)
+        self._keepers.drop(seen.queue)
         self._stall(seen, Reason.QUEUE_TAKEN, text)
         return Look(self._settings.resync)
 
@@ -170,65 +171,19 @@ class Reconciler:
             message=message,
             now=self._clock.now(),
         )
+        self._tell(seen, status)
+
+    def _tell(self, seen: QueueSeen, status: MessageQueueStatus) -> None:
+        with self._lock:
+            self._told[seen.queue] = Told(seen.queue_name, status)
         self._reporter.report(seen, status)
 
-    # --- keepers --------------------------------------------------------------------------------
-
-    def _kept_of(self, seen: QueueSeen) -> _Kept | None:
-        with self._lock:
-            kept = self._kept.get(seen.queue)
-        return kept if kept is not None and kept.uid == seen.uid else None
-
-    def _keeper(
-        self,
-        seen: QueueSeen,
-        queue: MessageQueue,
-        place: Place | None,
-        why: BrokerNotConfigured | None,
-    ) -> Keeper:
-        kept, token = self._kept_of(seen), place.digest if place else str(why)
-        if place is not None:
-            self._brokers.link(seen, place)
-        if kept is not None and kept.token == token:
-            kept.keeper.declare(queue)
-            return kept.keeper
-        status = kept.keeper.status if kept else self._reporter.stored(seen)
-        kept = self._keep(seen, queue, place, why)
-        kept.keeper.status = status
-        with self._lock:
-            self._kept[seen.queue] = kept
-        return kept.keeper
-
-    def _keep(
-        self,
-        seen: QueueSeen,
-        queue: MessageQueue,
-        place: Place | None,
-        why: BrokerNotConfigured | None,
-    ) -> _Kept:
-        if place is not None:
-            broker: BrokerLink | NoBroker = self._brokers.link(seen, place)
-        else:
-            broker = NoBroker(why or BrokerNotConfigured("no broker"))
-        keeper = Keeper(
-            queue,
-            backend=self._backend,
-            broker=broker,
-            clock=self._clock,
-            outside_autoscaler=True,
-        )
-        access = broker.queue(queue.queue_name, lease_seconds=queue.spec.worker.lease_seconds)
-        return _Kept(seen.uid, place.digest if place else str(why), keeper, access)
-
     def _forget(self, key: Key) -> None:
-        self._drop(key)
+        self._keepers.drop(key)
         self._backend.forget(key)
         self._reporter.forget(key)
-
-    def _drop(self, key: Key) -> None:
         with self._lock:
-            self._kept.pop(key, None)
-        self._brokers.forget(key)
+            self._told.pop(key, None)
 
     def _again(self, keeper: Keeper) -> float:
         """When to look again, if nobody calls before."""
@@ -288,7 +243,7 @@ class Reconciler:
             self._reporter.tell(seen, News("Purge", "NotPurged", text, warning=True))
         else:
             self._reporter.tell(seen, News("Purge", "Purged", "the queue was purged"))
-        self._drop(seen.queue)
+        self._keepers.drop(seen.queue)
         return Look()
 
     def _leave(self, seen: QueueSeen) -> bool:
@@ -297,7 +252,7 @@ class Reconciler:
         Raises whatever tells that the queue cannot, or must not, be emptied.
         """
         queue = declared(seen)
-        kept = self._kept_of(seen)
+        kept = self._keepers.find(seen)
         place, why = self._place(seen)
         if place is not None and (older := self._older(seen, place)) is not None:
             self._backend.remove(queue)
@@ -305,7 +260,7 @@ class Reconciler:
         if kept is None:
             if why is not None:
                 raise why
-            kept = self._kept[seen.queue] = self._keep(seen, queue, place, why)
+            kept = self._keepers.keep(seen, queue, place=place, why=why, stored=None)
         # Else with the broker that it had: the Secret may be gone already.
         kept.keeper.declare(queue)
         if kept.keeper.leave():

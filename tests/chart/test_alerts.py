@@ -118,8 +118,10 @@ def exported() -> dict[str, set[str]]:
     for family in operators.registry.collect():
         for sample in family.samples:
             found[sample.name] = {*sample.labels}
-    # The operator may serve several brokers.
+    # The operator may serve several brokers, and resources that name one queue.
     found["mq_broker_up"].add("broker")
+    found["mq_queue_condition"].add("resource")
+    found["mq_autoscaler_replicas"].add("resource")
     return found
 
 

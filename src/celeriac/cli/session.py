@@ -165,7 +165,7 @@ class Session:
     def _serve_metrics(self, stack: ExitStack) -> metrics.MetricsServer:
         self._collector = metrics.QueueCollector(
             metrics.read_all(self._client, self._prefix),
-            scaling=lambda: {name: scaling_of(one) for name, one in self._statuses.items()},
+            scaling=lambda: {name: metrics.Scaling.of(one) for name, one in self._statuses.items()},
             version=__version__,
         )
         registry = metrics.registry_of(self._collector)
@@ -270,16 +270,6 @@ class Session:
             "Stopped."
             + (f" {view.count(left, 'message')} left for the next start." if left else "")
         )
-
-
-def scaling_of(status: MessageQueueStatus) -> metrics.Scaling:
-    """What the metrics say of a status."""
-    return metrics.Scaling(
-        current=status.replicas,
-        desired=status.desired_replicas,
-        raw=status.scaling.needed,
-        conditions={condition.type: condition.status for condition in status.conditions},
-    )
 
 
 def _short(path: Path) -> Any:

@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 from celeriac.broker.message import Histogram, QueueStats
 from celeriac.broker.queue import queues, stats_of
 from celeriac.control.observe import heard
+from celeriac.spec.status import MessageQueueStatus
 
 CACHE_SECONDS = 1.0
 
@@ -41,6 +42,16 @@ class Scaling:
     raw: int
     conditions: Mapping[str, str]
     """Status (True, False, Unknown) by condition type."""
+
+    @classmethod
+    def of(cls, status: MessageQueueStatus) -> Scaling:
+        """What a status says of it; all numbers are 0 where nothing was decided yet."""
+        return cls(
+            current=status.replicas,
+            desired=status.desired_replicas,
+            raw=status.scaling.needed,
+            conditions={it.type: it.status for it in status.conditions},
+        )
 
 
 class QueueCollector(Collector):

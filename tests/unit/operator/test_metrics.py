@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from celeriac.broker.message import Histogram, QueueStats
-from celeriac.gateway.metrics import Scaling
+from celeriac.spec.conditions import Condition, ConditionType, Reason
+from celeriac.spec.status import MessageQueueStatus, ScalingStatus
 from celeriac_operator.metrics import Queues
+from celeriac_operator.reconcile import Told
 from celeriac_operator.seen import Key
+from celeriac_operator.statuses import stalled
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+READY = Condition(
+    type=ConditionType.READY,
+    status="True",
+    reason=Reason.IDLE,
+    message="",
+    last_transition_time="2026-01-01T00:00:00Z",
+    observed_generation=1,
+)
 
 
 def stats(name: str, ready: int) -> QueueStats:
@@ -37,17 +52,23 @@ def stats(name: str, ready: int) -> QueueStats:
     )
 
 
+def exposition(measured: dict[Key, QueueStats], told: dict[Key, Told]) -> str:
+    registry = CollectorRegistry()
+    registry.register(
+        Queues(stats=lambda: measured, told=lambda: told, brokers=lambda: {"redis": True})
+    )
+    return generate_latest(registry).decode()
+
+
 def test_queues_of_one_name_in_two_namespaces_stay_apart() -> None:
     measured: dict[Key, QueueStats] = {
         ("a", "mail"): stats("mail", 1),
         ("b", "x"): stats("mail", 2),
     }
-    scaling = {("b", "x"): Scaling(current=1, desired=2, raw=3, conditions={"Ready": "True"})}
-    registry = CollectorRegistry()
-    registry.register(
-        Queues(stats=lambda: measured, scaling=lambda: scaling, brokers=lambda: {"redis": True})
+    status = MessageQueueStatus(
+        replicas=1, desired_replicas=2, scaling=ScalingStatus(needed=3), conditions=[READY]
     )
-    text = generate_latest(registry).decode()
+    text = exposition(measured, {("b", "x"): Told("mail", status)})
     samples = {
         (sample.name, sample.labels.get("namespace"), sample.labels.get("queue")): sample.value
         for family in text_string_to_metric_families(text)
@@ -62,5 +83,24 @@ def test_queues_of_one_name_in_two_namespaces_stay_apart() -> None:
         ("mq_broker_up", None, None): 1,
     }
     assert text.count("# TYPE mq_jobs_accepted_total counter") == 1
-    assert 'mq_autoscaler_replicas{kind="raw",namespace="b",queue="mail"} 3.0' in text
-    assert 'mq_queue_condition{namespace="b",queue="mail",status="True",type="Ready"} 1.0' in text
+    numbers = [line for line in text.splitlines() if line.startswith("mq_autoscaler_replicas{")]
+    who = 'namespace="b",queue="mail",resource="x"'
+    assert sorted(numbers) == [
+        f'mq_autoscaler_replicas{{kind="current",{who}}} 1.0',
+        f'mq_autoscaler_replicas{{kind="desired",{who}}} 2.0',
+        f'mq_autoscaler_replicas{{kind="raw",{who}}} 3.0',
+    ]
+    assert f'mq_queue_condition{{{who},status="True",type="Ready"}} 1.0' in text
+
+
+def test_two_resources_of_one_queue_stay_apart_and_the_stalled_one_is_told() -> None:
+    first = MessageQueueStatus(conditions=[READY])
+    second = stalled(
+        *(None,), name="second", generation=1, reason=Reason.QUEUE_TAKEN, message="", now=NOW
+    )
+    told = {("a", "first"): Told("mail", first), ("a", "second"): Told("mail", second)}
+    text = exposition({("a", "first"): stats("mail", 1)}, told)
+    lines = [line for line in text.splitlines() if line.startswith("mq_queue_condition{")]
+    assert len(lines) == len(set(lines)) == 1 + len(second.conditions)
+    who = 'namespace="a",queue="mail",resource="second"'
+    assert f'mq_queue_condition{{{who},status="True",type="Stalled"}} 1.0' in lines
