@@ -1,4 +1,4 @@
-"""Write the generated parts of docs/: the fields of a MessageQueue, and the help of every command.
+"""Write the generated parts of docs/: a MessageQueue's fields and conditions, and the help of every command.
 
     python scripts/render_docs.py            write them
     python scripts/render_docs.py --check    exit with 1 when they are out of date
@@ -8,15 +8,20 @@ Only what stands between a page's `<!-- generated -->` and `<!-- end -->` is rep
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import json
 import sys
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import click
 
 from celeriac.cli import cli
+from celeriac.spec.conditions import ConditionType, Reason
 from celeriac.spec.crd import crd
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -27,7 +32,7 @@ Schema = dict[str, Any]
 
 def spec_reference() -> str:
     """Tables of all fields of `spec`, one for each section."""
-    root = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    root = _schema("spec")
     plain = {name: it for name, it in root["properties"].items() if not _inner(it)}
     lines = [_HEAD, *_rows({"properties": plain, "required": root.get("required", [])}, "", {})]
     seen: dict[str, str] = {}
@@ -37,7 +42,42 @@ def spec_reference() -> str:
         lines += ["", f"## {name}{_mark(schema)}", "", schema["description"], "", _HEAD]
         lines += _rows(_inner(schema) or {}, "", seen, section=name)
         lines += ["", *(f"- {rule}." for rule in dict.fromkeys(_rules(schema)))]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", status_reference()])
+
+
+def status_reference() -> str:
+    """Tables of the fields of `status`, of its conditions, and of all their reasons."""
+    return "\n".join(
+        [
+            *(
+                "## status",
+                "",
+                "What became of it, as the operator or `celeriac up` saw it last.",
+                "",
+            ),
+            *("| field | type | |", "|---|---|---|", *_plain_rows(_schema("status"), ""), ""),
+            *("### Conditions", "", "| type | |", "|---|---|"),
+            *(f"| `{name}` | {text} |" for name, text in _members(ConditionType)),
+            *("", "### Reasons", "", "Tools may match them; none is ever renamed.", ""),
+            *("| reason | |", "|---|---|"),
+            *(f"| `{name}` | {text} |" for name, text in _members(Reason)),
+        ]
+    )
+
+
+def _schema(part: str) -> Schema:
+    root = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    found: Schema = root["properties"][part]
+    return found
+
+
+def _members(enum: type[StrEnum]) -> Iterator[tuple[str, str]]:
+    """The members of an enumeration, each with the text below it."""
+    (body,) = ast.parse(inspect.getsource(enum)).body
+    for member, text in itertools.pairwise(getattr(body, "body", ())):
+        match member, text:
+            case ast.Assign(value=ast.Constant(name)), ast.Expr(ast.Constant(meaning)):
+                yield str(name), str(meaning)
 
 
 _HEAD = "| field | type | default | |\n|---|---|---|---|"
@@ -57,6 +97,16 @@ def _rows(schema: Schema, prefix: str, seen: dict[str, str], section: str = "") 
         if inner and shape not in seen:
             seen[shape] = f"{section}.{path}"
             yield from _rows(inner, f"{path}.", seen, section)
+
+
+def _plain_rows(schema: Schema, prefix: str) -> Iterator[str]:
+    """Rows of what nobody writes by hand: neither limits nor defaults matter."""
+    for name, field in schema.get("properties", {}).items():
+        path = f"{prefix}{name}{_mark(field)}"
+        kind = _kind(field).partition(",")[0]
+        yield f"| `{path}` | {kind} | {field.get('description', '')} |"
+        if inner := _inner(field):
+            yield from _plain_rows(inner, f"{path}.")
 
 
 def _inner(schema: Schema) -> Schema | None:

@@ -64,6 +64,12 @@ def test_conditions_and_reasons_are_those_of_the_code() -> None:
         assert {it.strip(" `") for it in reasons.split(",")} <= set(Reason)
 
 
+def test_every_condition_and_every_reason_is_explained() -> None:
+    tables = page("queue-spec.md").partition("### Conditions")[2]
+    explained = set(re.findall(r"^\| `(\w+)` \| \S.+ \|$", tables, re.MULTILINE))
+    assert explained == set(ConditionType) | set(Reason)
+
+
 def test_every_metric_is_documented_and_nothing_else() -> None:
     golden = (ROOT / "tests/unit/gateway/golden.txt").read_text().splitlines()
     suffix = {"counter": "_total", "info": "_info"}
