@@ -204,10 +204,11 @@ class Engine:
                     self._stop.wait(1.0)
 
     def _exists(self, kind: Kind) -> bool:
+        """Whether the cluster has a kind; as before while it cannot be asked."""
         try:
             found = self._api.request("GET", kind.base)
-        except ApiError:
-            return False
+        except ApiError as error:
+            return not error.not_found and kind in self._watched
         return any(it.get("name") == kind.plural for it in found.get("resources", ()))
 
     def _relist_forever(self) -> None:
@@ -224,6 +225,9 @@ class Engine:
                 except ApiError as error:
                     logger.warning("%s cannot be listed: %s", kind.plural, error)
                     self._list_again.set()
+            if self._exists(kinds.SCALED_OBJECTS) != (kinds.SCALED_OBJECTS in self._watched):
+                logger.info("KEDA was installed or removed: starting anew, to watch what is there")
+                return
 
     def _list(self, kind: Kind) -> set[Key]:
         labels = "" if kind == kinds.QUEUES else names.QUEUE_LABEL
