@@ -26,7 +26,7 @@ from tests.cluster.cluster import Cluster, control_plane
 CRD = Path(__file__).parents[2] / "charts/celeriac-crds/templates/messagequeues.yaml"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api() -> Iterator[Cluster]:
     """A control plane with the MessageQueue resource."""
     lacking = programs.missing(programs.CONTROL_PLANE_NEEDS)
@@ -38,7 +38,7 @@ def api() -> Iterator[Cluster]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kubelet(api: Cluster) -> Iterator[FakeKubelet]:
     """Controllers that make pods, and a kubelet that pretends to run them."""
     api.start_controllers()
@@ -96,7 +96,7 @@ class Broker:
         self.server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def broker(api: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """One broker for all tests that do not stop it."""
     running = Broker(api, EmbeddedServer(tmp_path_factory.mktemp("broker")))
@@ -114,7 +114,7 @@ def own_broker(api: Cluster, tmp_path: Path) -> Iterator[Broker]:
     running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def account(api: Cluster) -> Path:
     """A kubeconfig with the operator's own rights."""
     return prepare(api)

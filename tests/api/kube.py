@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import kopf
@@ -12,6 +13,7 @@ from celeriac_operator.fence import Fence
 from tests.cluster.cluster import SERVER, Cluster
 
 NAMESPACES = Kind("Namespace", "namespaces")
+CRDS = Kind("CustomResourceDefinition", "customresourcedefinitions", "apiextensions.k8s.io", "v1")
 Object = dict[str, Any]
 
 
@@ -106,6 +108,24 @@ class Kube:
             if it["type"] == type_:
                 return dict(it)
         raise LookupError(f"{name} has no condition {type_}")
+
+    def is_ready(self, name: str, reason: str = "Idle") -> bool:
+        """Whether a queue is Ready for this reason. Raises LookupError before it has a status."""
+        return self.condition(name, "Ready") == ("True", reason)
+
+    def message(self, name: str, type_: str) -> str:
+        """What a condition tells people."""
+        return str(self.condition_of(name, type_)["message"])
+
+    def replicas(self, name: str) -> int:
+        """How many workers a queue's Deployment asks for."""
+        return int(self.get(kinds.DEPLOYMENTS, name)["spec"]["replicas"])
+
+    def events(self, name: str) -> Sequence[tuple[str, str]]:
+        """The type and reason of each Event of a queue, in order."""
+        found = [it for it in self.list(kinds.EVENTS) if it["regarding"].get("name") == name]
+        mine = [it for it in found if it["regarding"]["kind"] == kinds.QUEUES.name]
+        return [(it["type"], it["reason"]) for it in sorted(mine, key=lambda it: it["eventTime"])]
 
     def secret(self, name: str, **data: str) -> None:
         """Create a Secret, or replace its values."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import time
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -19,10 +24,6 @@ pytestmark = pytest.mark.usefixtures("kubelet")
 def lease(kube: Kube) -> dict[str, object]:
     found = Kube(kube.cluster, NAMESPACE).get(kinds.LEASES, kube.namespace)
     return dict(found["spec"])
-
-
-def is_ready(kube: Kube, name: str) -> bool:
-    return kube.condition(name, "Ready") == ("True", "Idle")
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_one_leads_and_the_other_writes_nothing(
 ) -> None:
     leader, standby = pair
     kube.declare("orders")
-    until(lambda: is_ready(kube, "orders"))
+    until(lambda: kube.is_ready("orders"))
     assert lease(kube)["holderIdentity"] == leader.name
     assert (leader.metric("mq_leader"), standby.metric("mq_leader")) == (1, 0)
     assert writes(leader) > 0
@@ -62,12 +63,12 @@ def test_a_killed_leader_is_replaced_within_fifteen_seconds(
 ) -> None:
     leader, standby = pair
     kube.declare("before")
-    until(lambda: is_ready(kube, "before"))
+    until(lambda: kube.is_ready("before"))
     leader.stop(kill=True)
     began = time.monotonic()
     kube.declare("after")
 
-    until(lambda: is_ready(kube, "after"), seconds=15)
+    until(lambda: kube.is_ready("after"), seconds=15)
     assert time.monotonic() - began < 15
     assert lease(kube)["holderIdentity"] == standby.name
     assert lease(kube)["leaseTransitions"] == 1
@@ -111,6 +112,45 @@ def test_a_leader_that_lost_the_lease_writes_nothing_more_and_ends(
     assert writes(leader) == 0
 
 
+def test_a_leader_that_wakes_up_too_late_writes_nothing(
+    kube: Kube, broker: Broker, pair: tuple[OperatorProcess, OperatorProcess]
+) -> None:
+    """It was frozen for longer than its Lease, and finds more messages than workers when it wakes."""
+    leader, standby = pair
+    kube.declare("orders", autoscaling={"maxReplicas": 5})
+    until(lambda: kube.is_ready("orders"))
+    os.kill(leader.pid, signal.SIGSTOP)
+    try:
+        until(lambda: standby.metric("mq_leader") == 1)
+        # The one that leads now is slow: all that there is to do is left to the one that wakes up.
+        os.kill(standby.pid, signal.SIGSTOP)
+        broker.publish(kube.on_broker("orders"), 5)
+    finally:
+        awake = datetime.now(tz=UTC)
+        os.kill(leader.pid, signal.SIGCONT)
+    try:
+        until(lambda: leader.get("/livez")[0] == 0)
+    finally:
+        os.kill(standby.pid, signal.SIGCONT)
+    assert "lost the Lease" in leader.log
+    wrote = writes_of(kube, leader.name, since=awake)
+    assert {it["objectRef"]["resource"] for it in wrote} <= {"leases"}, wrote
+    assert all(it["responseStatus"]["code"] == 409 for it in wrote), wrote
+    until(lambda: kube.get(kinds.DEPLOYMENTS, "orders")["spec"]["replicas"] == 5)
+    assert any(it["objectRef"]["resource"] == "deployments" for it in writes_of(kube, standby.name))
+
+
+def writes_of(kube: Kube, identity: str, *, since: datetime | None = None) -> list[dict[str, Any]]:
+    """What a replica has asked the API server to write, as the server's audit log has it."""
+    lines = kube.cluster.audit_log.read_text().splitlines()
+    found = [it for it in map(json.loads, lines) if f"({identity})" in it["userAgent"]]
+    return [
+        it
+        for it in found
+        if since is None or datetime.fromisoformat(it["requestReceivedTimestamp"]) > since
+    ]
+
+
 def test_an_api_server_that_was_away_finds_everything_done_afterwards(
     kube: Kube, broker: Broker, start_operator: StartOperator
 ) -> None:
@@ -133,6 +173,7 @@ def test_an_api_server_that_was_away_finds_everything_done_afterwards(
         time.sleep(5)
     finally:
         cluster.start_api_server()
+        cluster.start_controllers()
     until(operator.leads, seconds=30)
 
     until(lambda: kube.get(kinds.DEPLOYMENTS, "orders")["spec"]["replicas"] == 3)
@@ -151,20 +192,18 @@ def test_a_short_outage_of_the_api_server_is_not_even_noticed(
     until(operator.leads)
     kube.declare("orders")
     kube.declare("mail")
-    until(lambda: is_ready(kube, "orders") and is_ready(kube, "mail"))
+    until(lambda: kube.is_ready("orders") and kube.is_ready("mail"))
     pid = operator.pid
 
     kube.cluster.processes.stop("kube-apiserver", kill=True)
     time.sleep(3)
     kube.cluster.start_api_server()
+    kube.cluster.start_controllers()  # for other tests
     kube.delete(kinds.BUDGETS, "orders")
     kube.delete(kinds.QUEUES, "mail")
     kube.declare("new")
 
-    until(lambda: is_ready(kube, "new"), seconds=15)
+    until(lambda: kube.is_ready("new"), seconds=15)
     until(lambda: kube.find(kinds.BUDGETS, "orders"), seconds=15)
     until(lambda: operator.metric("mq_queue_paused", queue=kube.on_broker("mail")) == 0)
     assert operator.pid == pid and operator.leads()
-    # The cluster's controllers take their time after this; other tests need them.
-    kube.patch(kinds.QUEUES, "new", {"spec": {"autoscaling": {"minReplicas": 1}}})
-    until(lambda: kube.queue("new")["status"]["readyReplicas"] == 1, seconds=60)

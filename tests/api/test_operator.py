@@ -19,19 +19,11 @@ pytestmark = pytest.mark.usefixtures("kubelet", "operator")
 SCALER, MANAGER = "celeriac-operator-scale", "celeriac-operator"
 
 
-def is_ready(kube: Kube, name: str, reason: str = "Idle") -> bool:
-    return kube.condition(name, "Ready") == ("True", reason)
-
-
-def replicas(kube: Kube, name: str) -> int:
-    return int(kube.get(kinds.DEPLOYMENTS, name)["spec"]["replicas"])
-
-
 @pytest.fixture
 def orders(kube: Kube) -> str:
     """A queue that is Ready."""
     kube.declare("orders")
-    until(lambda: is_ready(kube, "orders"))
+    until(lambda: kube.is_ready("orders"))
     return "orders"
 
 
@@ -50,7 +42,7 @@ def test_a_queue_gets_its_objects_and_owns_them(kube: Kube, orders: str) -> None
 
 def test_fields_belong_to_whom_they_should(kube: Kube, broker: Broker, orders: str) -> None:
     broker.publish(kube.on_broker(orders), 2)
-    until(lambda: replicas(kube, orders) == 2)
+    until(lambda: kube.replicas(orders) == 2)
 
     assert kube.owners_of(kinds.DEPLOYMENTS, orders, "spec.replicas") == {SCALER}
     assert MANAGER in kube.owners_of(kinds.DEPLOYMENTS, orders, "spec.template")
@@ -77,6 +69,21 @@ def test_the_status_is_one_that_tools_understand(kube: Kube, orders: str) -> Non
     kube.cluster.kubectl(
         *("wait", "mq", orders, "-n", kube.namespace, "--for=condition=Ready", "--timeout=1s")
     )
+
+
+def test_get_shows_what_people_ask_first(kube: Kube, broker: Broker, orders: str) -> None:
+    broker.publish(kube.on_broker(orders), 1, priority="low")
+    until(lambda: kube.is_ready(orders, "Running"))
+
+    def table(*options: str) -> tuple[list[str], list[str]]:
+        shown = kube.cluster.kubectl("get", "mq", "-n", kube.namespace, *options)
+        head, row = shown.splitlines()
+        return head.split(), row.split()
+
+    until(lambda: table()[1][:5] == [orders, "True", "1", "1", "0"])
+    assert table()[0] == ["NAME", "READY", "REPLICAS", "DEPTH", "DEAD", "AGE"]
+    head, row = table("-o", "wide")
+    assert (head[-1], row[-1]) == ("REASON", "Running")
 
 
 @pytest.mark.parametrize(
@@ -125,14 +132,14 @@ def test_what_was_deleted_by_hand_comes_back(
     kube.delete(kind, orders + suffix)
 
     until(lambda: kube.get(kind, orders + suffix)["metadata"]["uid"] != before, seconds=10)
-    until(lambda: is_ready(kube, orders))
+    until(lambda: kube.is_ready(orders))
 
 
 def test_replicas_that_were_set_by_hand_are_set_back(kube: Kube, orders: str) -> None:
     changed = kube.patch(kinds.DEPLOYMENTS, orders, {"spec": {"replicas": 4}})
     assert changed["spec"]["replicas"] == 4
     # The scaling law gives what it finds the benefit of the doubt at the first glance only.
-    until(lambda: replicas(kube, orders) == 0, seconds=10)
+    until(lambda: kube.replicas(orders) == 0, seconds=10)
 
 
 def test_a_change_of_policy_reaches_the_broker_and_no_process(
@@ -165,7 +172,7 @@ def test_another_image_rolls_the_workers_one_for_one(
     kube.patch(kinds.QUEUES, orders, {"spec": {"autoscaling": {"minReplicas": 2}}})
     until(
         lambda: (
-            is_ready(kube, orders, "Running") and kube.queue(orders)["status"]["readyReplicas"] == 2
+            kube.is_ready(orders, "Running") and kube.queue(orders)["status"]["readyReplicas"] == 2
         )
     )
     old = set(kube.pods(orders))
@@ -195,28 +202,28 @@ def test_depth_brings_workers_and_an_empty_queue_none(
     kube: Kube, broker: Broker, operator: OperatorProcess
 ) -> None:
     kube.declare("mail", autoscaling={"maxReplicas": 3, "scaleDownDelaySeconds": 1})
-    until(lambda: is_ready(kube, "mail"))
+    until(lambda: kube.is_ready("mail"))
     began = time.monotonic()
     broker.publish(kube.on_broker("mail"), 5)
-    until(lambda: replicas(kube, "mail") == 3, seconds=5)
+    until(lambda: kube.replicas("mail") == 3, seconds=5)
     assert time.monotonic() - began < 5
-    until(lambda: is_ready(kube, "mail", "Running"))
+    until(lambda: kube.is_ready("mail", "Running"))
     status = kube.queue("mail")["status"]
     assert status["scaling"]["limitedBy"] == "MaxReplicas"
     assert status["scaling"]["needed"] == 5
 
     with broker.client() as client:
         Queue(client, kube.on_broker("mail")).purge()
-    until(lambda: replicas(kube, "mail") == 0, seconds=10)
-    until(lambda: is_ready(kube, "mail") and not kube.pods("mail"))
+    until(lambda: kube.replicas("mail") == 0, seconds=10)
+    until(lambda: kube.is_ready("mail") and not kube.pods("mail"))
 
 
 def test_the_idle_go_first(kube: Kube, broker: Broker, kubelet: FakeKubelet) -> None:
     """A scale-down takes the pods that hold nothing."""
     kube.declare("mail", autoscaling={"maxReplicas": 4, "scaleDownDelaySeconds": 1})
-    until(lambda: is_ready(kube, "mail"))
+    until(lambda: kube.is_ready("mail"))
     broker.publish(kube.on_broker("mail"), 4)
-    until(lambda: len(kube.pods("mail")) == 4 and is_ready(kube, "mail", "Running"))
+    until(lambda: len(kube.pods("mail")) == 4 and kube.is_ready("mail", "Running"))
     busy = sorted(kube.pods("mail"))[2]
     worker = until(lambda: kubelet.pods()[busy].worker)
     with broker.client() as client:
@@ -224,7 +231,7 @@ def test_the_idle_go_first(kube: Kube, broker: Broker, kubelet: FakeKubelet) -> 
         assert len(queue.claim(worker, count=1).messages) == 1
         queue.purge()
 
-    until(lambda: replicas(kube, "mail") == 1, seconds=10)
+    until(lambda: kube.replicas("mail") == 1, seconds=10)
     until(lambda: set(kube.pods("mail")) == {busy})
 
 
@@ -234,7 +241,7 @@ def test_the_messages_of_a_dead_worker_are_taken_back_at_once(
     kube.declare(
         "mail", worker={"leaseSeconds": 600}, autoscaling={"minReplicas": 1, "maxReplicas": 1}
     )
-    until(lambda: is_ready(kube, "mail", "Running"))
+    until(lambda: kube.is_ready("mail", "Running"))
     (pod,) = kube.pods("mail")
     first = kubelet.pods()[pod].worker
     time.sleep(1.1)  # what started in the same second as another is given the benefit of the doubt
@@ -259,7 +266,7 @@ def test_nothing_is_written_when_nothing_changes(kube: Kube, operator: OperatorP
     for number in range(5):
         kube.declare(f"idle-{number}")
     for number in range(5):
-        until(lambda number=number: is_ready(kube, f"idle-{number}"))  # type: ignore[misc]
+        until(lambda number=number: kube.is_ready(f"idle-{number}"))  # type: ignore[misc]
     time.sleep(2)
     before = {
         verb: operator.metric("mq_api_requests_total", verb=verb)

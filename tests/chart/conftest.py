@@ -17,7 +17,7 @@ from tests.cluster import programs
 from tests.cluster.cluster import control_plane
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def helm_program() -> Path:
     """Helm: on Linux the one that a Python package carries, elsewhere the machine's own."""
     if sys.platform == "linux" and platform.machine() == "x86_64":
@@ -28,16 +28,17 @@ def helm_program() -> Path:
     return Path(found)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def helm(helm_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Helm:
     """Helm without a cluster, and without a user's settings."""
     home = str(tmp_path_factory.mktemp("helm"))
     names = ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")
-    environment = {"PATH": os.environ["PATH"], **dict.fromkeys(names, home)}
+    # Without a home it would keep what it discovers in the working directory.
+    environment = {"PATH": os.environ["PATH"], "HOME": home, **dict.fromkeys(names, home)}
     return Helm((str(helm_program),), environment)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An API server on which the resource's chart is installed, and nothing runs."""
     lacking = programs.missing(programs.CONTROL_PLANE_NEEDS)

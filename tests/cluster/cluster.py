@@ -30,6 +30,15 @@ SERVER = f"https://{NODE_IP}:6443"
 #: Settings that the kubelet changes for the whole machine.
 KERNEL_SETTINGS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 
+_AUDIT = """\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: Metadata, verbs: [create, update, patch, delete]}
+  - {level: None}
+"""
+
 
 class Cluster:
     """One cluster: its folder, its namespace, its processes."""
@@ -39,6 +48,8 @@ class Cluster:
         self.namespace = Namespace(f"celeriac-{folder.name}")
         self.processes = Processes(folder, self.namespace.command)
         self.kubeconfig = folder / "admin.kubeconfig"
+        self.audit_log = folder / "audit.log"
+        """Who has written what, a JSON object in each line."""
 
     @classmethod
     def new(cls) -> Cluster:
@@ -78,6 +89,7 @@ class Cluster:
     def start_api_server(self) -> None:
         """Start the API server and wait until it is ready."""
         folder = self.folder
+        (folder / "audit.yaml").write_text(_AUDIT)
         requestheader = [
             "--requestheader-client-ca-file=" + f"{folder}/front-ca.crt",
             f"--proxy-client-cert-file={folder}/front-proxy-client.crt",
@@ -103,20 +115,27 @@ class Cluster:
                 f"--service-account-signing-key-file={folder}/sa.key",
                 f"--service-cluster-ip-range={SERVICE_NETWORK}",
                 "--authorization-mode=Node,RBAC",
-                "--enable-admission-plugins=NodeRestriction",
+                # The second is off by default, and on where OpenShift runs.
+                "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
                 "--allow-privileged=true",
                 "--kubelet-preferred-address-types=InternalIP",
                 "--enable-aggregator-routing=true",
                 f"--cert-dir={folder}/apiserver",
+                f"--audit-policy-file={folder}/audit.yaml",
+                f"--audit-log-path={self.audit_log}",
                 *requestheader,
             ],
         )
         self.processes.wait_until("kube-apiserver", self.api_is_ready, seconds=60)
 
     def start_controllers(self) -> None:
-        """Start the controller manager and the scheduler."""
+        """Start the controller manager and the scheduler, or start them anew.
+
+        Anew after an outage of the API server: they would look for it again after up to a minute.
+        """
         folder = self.folder
         for program, short in (("kube-controller-manager", "kcm"), ("kube-scheduler", "sched")):
+            self.processes.stop(program, kill=True)
             config = pki.kubeconfig(
                 folder / f"{short}.kubeconfig",
                 server=SERVER,
