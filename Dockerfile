@@ -3,7 +3,12 @@
 #     docker build --target celeriac  -t celeriac:dev .
 #     docker build --target messaging -t celeriac-messaging:dev .
 #
-# Your own app: FROM celeriac:dev, then `pip install` it, or put `celeriac` into the image that you have.
+# Your own app: put `celeriac` into the image that you have (`pip install`), or begin FROM this one. Modules in /app are
+# found; what has to be installed needs a base with pip:
+#
+#     USER 0
+#     RUN pip --python /opt/celeriac/bin/python install my-app
+#     USER 65532:65532
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build

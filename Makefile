@@ -14,10 +14,10 @@ help:            ## show this list
 demo: .venv/messaging  ## run the messaging application on this machine, from first message to dead letter
 	@$(BIN)/python -m messaging.demo
 
-test: .venv/dev  ## run every test but those of `make e2e`; what this machine cannot run is skipped, and named
-	@scripts/with-programs $(BIN)/pytest --ignore tests/e2e/kubernetes
+test: .venv/dev  ## run every test; what this machine cannot run is skipped, and named
+	@scripts/with-programs $(BIN)/pytest
 
-e2e: .venv/dev  ## run the tests that need a real Kubernetes (Linux, root), and no others
+e2e: .venv/dev  ## of these, run those on a real Kubernetes alone (Linux, root)
 	@scripts/with-programs $(BIN)/pytest tests/api tests/e2e/kubernetes
 
 chaos: .venv/dev  ## try every fault with 10,000 jobs and more, beside stock Celery (hours; args: ARGS='-k frozen')

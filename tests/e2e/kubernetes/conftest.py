@@ -47,7 +47,7 @@ def pytest_runtest_makereport(
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site() -> Iterator[Site]:
     """The cluster."""
     if given := os.environ.get("E2E_KUBECONFIG"):
@@ -62,7 +62,7 @@ def site() -> Iterator[Site]:
         yield OwnSite(running)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Platform:
     """The operator and a development broker, installed as a user would, and our app and ledger."""
     platform = Platform(site, tmp_path_factory.mktemp("platform"))

@@ -101,7 +101,7 @@ def test_replicas_changed_by_hand_come_back_and_nobody_fights(
     platform.wait_pods(name, 1)
     platform.wait_ready(name)
     time.sleep(3)  # the status settles
-    stays(lambda: versions(platform, name), seconds=20, what="objects of an idle queue")
+    stays(lambda: versions(platform, name), seconds=12, what="objects of an idle queue")
 
 
 def test_a_queue_is_scaled_through_its_resource(platform: Platform, name: str) -> None:

@@ -15,7 +15,7 @@ from tests.e2e.kubernetes.harness import VALKEY, Platform, lives
 from tests.e2e.kubernetes.load import Load
 from tests.e2e.kubernetes.waiting import eventually
 
-OUTAGE_S = 60 if os.environ.get("E2E_LONG") else 20
+OUTAGE_S = 60 if os.environ.get("E2E_LONG") else 12
 #: Controllers leave when they cannot renew their Leases; here they hold none, and are killed too.
 CONTROL_PLANE = ("kube-controller-manager", "kube-scheduler", "kube-apiserver")
 WORKERS = {"minReplicas": 2, "maxReplicas": 2}

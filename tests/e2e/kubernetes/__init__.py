@@ -1,0 +1,1 @@
+"""Tests on a whole cluster, which goes when they are through."""
