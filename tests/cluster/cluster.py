@@ -15,14 +15,14 @@ import subprocess
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.cluster import node, pki, programs
 from tests.cluster.namespace import NODE_IP, SERVICE_NETWORK, Namespace
-from tests.cluster.processes import Processes, end_all_that_mention
+from tests.cluster.processes import Processes, all_that_mention, end_all_that_mention
 
 #: Clusters of this machine, one folder each, so that `down` finds what a killed run left.
 CLUSTERS = Path("/tmp/celeriac-clusters")
@@ -57,8 +57,7 @@ class Cluster:
         folder = CLUSTERS / uuid.uuid4().hex[:6]
         folder.mkdir(parents=True)
         (folder / "owner").write_text(str(os.getpid()))
-        settings = {name: Path("/proc/sys", name).read_text() for name in KERNEL_SETTINGS}
-        (folder / "kernel.json").write_text(json.dumps(settings))
+        (folder / "kernel.json").write_text(json.dumps(kernel_settings()))
         return cls(folder)
 
     # --- start ----------------------------------------------------------------------------------
@@ -252,19 +251,37 @@ class Cluster:
         pki.kubeconfig(self.kubeconfig, server=SERVER, ca=folder / "ca.crt", user="admin")
 
 
-@contextmanager
-def control_plane() -> Iterator[Cluster]:
+def kernel_settings() -> dict[str, str]:
+    """The values of the settings that a kubelet changes."""
+    return {name: Path("/proc/sys", name).read_text() for name in KERNEL_SETTINGS}
+
+
+def leftovers(stopped: Cluster) -> list[str]:
+    """What a cluster that was stopped has left on this machine, but should not have."""
+    folder, name = stopped.folder, stopped.namespace.name
+    found = [f"the folder {folder}"] if folder.exists() else []
+    found += [f"process {pid}" for pid in all_that_mention(folder)]
+    mounts = Path("/proc/mounts").read_text().splitlines()
+    found += [f"mount {it.split()[1]}" for it in mounts if str(folder) in it or name in it]
+    found += [f"cgroup {it}" for it in node.cgroups(name) if it.exists()]
+    if Path("/run/netns", name).exists():
+        found.append(f"network namespace {name}")
+    return found
+
+
+def control_plane() -> AbstractContextManager[Cluster]:
     """A control plane for the length of a ``with`` block."""
-    yield from _while_running(Cluster.start_control_plane)
+    return started(Cluster.start_control_plane)
+
+
+def cluster() -> AbstractContextManager[Cluster]:
+    """A whole cluster for the length of a ``with`` block."""
+    return started(Cluster.start)
 
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
-    """A whole cluster for the length of a ``with`` block."""
-    yield from _while_running(Cluster.start)
-
-
-def _while_running(start: Any) -> Iterator[Cluster]:
+def started(start: Callable[[Cluster], None]) -> Iterator[Cluster]:
+    """A cluster that ``start`` starts, for the length of a ``with`` block."""
     sweep()
     new = Cluster.new()
     try:

@@ -38,7 +38,7 @@ def start(cluster: Cluster) -> None:
         )
         for name, user in (("kubelet", f"system:node:{NAME}"), ("kube-proxy", "system:kube-proxy"))
     }
-    for group in _cgroups(cluster.namespace.name):
+    for group in cgroups(cluster.namespace.name):
         group.mkdir(exist_ok=True)
     start_kubelet(cluster)
     cluster.processes.start(
@@ -144,13 +144,13 @@ def clean_up(cluster: Cluster) -> None:
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in sorted((m for m in mounts if m.startswith(str(cluster.folder))), reverse=True):
         subprocess.run(["umount", "-l", mount], capture_output=True, check=False)
-    for root in _cgroups(cluster.namespace.name):
+    for root in cgroups(cluster.namespace.name):
         for group in sorted([root, *root.rglob("*")], reverse=True):
             if group.is_dir():
                 _remove_group(group)
 
 
-def _cgroups(name: str) -> list[Path]:
+def cgroups(name: str) -> list[Path]:
     """Cgroups of our own, one for each hierarchy: a kubelet kills what is below its root and not its own."""
     if (_CGROUPS / "cgroup.controllers").exists():
         return [_CGROUPS / name]

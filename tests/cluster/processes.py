@@ -5,6 +5,7 @@ Everything started is recorded in a file, so that another process can end it aft
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -86,21 +87,22 @@ class Processes:
         return "\n".join(text.splitlines()[-15:])
 
 
-def end_all_that_mention(folder: Path) -> int:
-    """Kill every process whose command line names the folder (containerd's shims, their children)."""
-    ended = 0
-    needle = str(folder).encode()
+def all_that_mention(folder: Path) -> list[int]:
+    """The pids of all other processes whose command line names the folder."""
+    found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
-        try:
-            command = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if needle in command:
-            _end(int(entry.name), seconds=0)
-            ended += 1
-    return ended
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if str(folder).encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def end_all_that_mention(folder: Path) -> None:
+    """Kill every process whose command line names the folder (containerd's shims, their children)."""
+    for pid in all_that_mention(folder):
+        _end(pid, seconds=0)
 
 
 def _end(pid: int, *, seconds: float, reap: subprocess.Popen[bytes] | None = None) -> None:

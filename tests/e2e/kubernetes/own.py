@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster import cache, images, node
-from tests.cluster.cluster import Cluster, cluster
+from tests.cluster.cluster import Cluster, cluster, kernel_settings, leftovers
 from tests.e2e.kubernetes.harness import IMAGE, MESSAGING_IMAGE, NEXT_TAG, ROOT, TAG, VALKEY
 
 #: The broker's address in each namespace that has one: names of services are known beforehand only.
@@ -33,9 +33,12 @@ def furnished() -> Iterator[Cluster]:
         for process in vars(running.processes)["_running"].values():
             process.returncode = 0  # it outlives us, on purpose
     else:
+        before = kernel_settings()
         with cluster() as running:
             _furnish(running)
             yield running
+        assert leftovers(running) == []
+        assert kernel_settings() == before
 
 
 def _furnish(running: Cluster) -> None:
