@@ -132,7 +132,7 @@ class Applier:
         namespace, name = key
         with self._lock:
             for where in [it for it in self._applied if it[1] == namespace]:
-                if where[2] in (name, *(name + suffix for suffix in names.SUFFIXES)):
+                if where[2] in (name, name + names.WORKER_SUFFIX, name + names.BROKER_SUFFIX):
                     del self._applied[where]
 
     @contextmanager

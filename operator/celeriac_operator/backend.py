@@ -114,7 +114,7 @@ class KubernetesBackend:
             (kinds.DEPLOYMENTS, ""),
             (kinds.BUDGETS, ""),
             (kinds.POLICIES, ""),
-            (kinds.CONFIG_MAPS, "-worker"),
+            (kinds.CONFIG_MAPS, names.WORKER_SUFFIX),
         ):
             self._applier.delete(kind, namespace, name + suffix, owner=uid)
 

@@ -6,7 +6,6 @@ from celeriac.broker.url import BrokerURL
 from celeriac.spec.queue import MessageQueue
 from celeriac_operator.resources import Object, names
 
-SUFFIX = "-broker"
 URL = "url"
 #: The key of the CA certificates that the broker's own certificate is checked by.
 CA = "ca.crt"
@@ -17,7 +16,7 @@ def broker_secret(queue: MessageQueue, *, text: str, url: BrokerURL, ca: str = "
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": names.metadata(queue, SUFFIX),
+        "metadata": names.metadata(queue, names.BROKER_SUFFIX),
         "type": "Opaque",
         "stringData": {URL: text, **parts(url, ca=ca)},
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from celeriac.spec.queue import MessageQueue
 from celeriac_operator.resources import Object, names
 
-SUFFIX = "-worker"
 HTTP_PORT = 8080
 
 
@@ -14,7 +13,7 @@ def config_map(queue: MessageQueue) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": names.metadata(queue, SUFFIX),
+        "metadata": names.metadata(queue, names.WORKER_SUFFIX),
         "data": options(queue),
     }
 

@@ -158,7 +158,7 @@ def _container(queue: MessageQueue, *, image: str, broker: BrokerRef) -> Object:
         "env": _environment(queue, broker),
         "envFrom": [
             *[_env_from(it) for it in worker.env_from],
-            {"configMapRef": {"name": queue.name + config_map.SUFFIX}},
+            {"configMapRef": {"name": queue.name + names.WORKER_SUFFIX}},
         ],
         "ports": [{"name": "http", "containerPort": config_map.HTTP_PORT, "protocol": "TCP"}],
         # A broker outage makes workers unready and never dead: a restart would not help.

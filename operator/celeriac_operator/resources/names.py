@@ -28,9 +28,9 @@ MODE = "celeriac.dev/autoscaling"
 #: Kubernetes' own: of the pods of a Deployment, the cheapest goes first.
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
-
-#: What the names of a queue's objects may end with, beside nothing.
-SUFFIXES = ("-worker", "-broker")
+#: What the names of a queue's ConfigMap and of its Secret end with; other objects have the queue's own.
+WORKER_SUFFIX = "-worker"
+BROKER_SUFFIX = "-broker"
 
 
 def labels(queue: MessageQueue) -> dict[str, str]:
@@ -65,8 +65,3 @@ def metadata(queue: MessageQueue, suffix: str = "") -> dict[str, Any]:
             }
         ],
     }
-
-
-def deployment_name(queue: MessageQueue) -> str:
-    """Name of the queue's Deployment."""
-    return queue.name

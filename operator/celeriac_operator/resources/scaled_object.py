@@ -30,7 +30,7 @@ def scaled_object(queue: MessageQueue, *, url: BrokerURL, authentication: bool =
         "kind": "ScaledObject",
         "metadata": meta,
         "spec": {
-            "scaleTargetRef": {"name": names.deployment_name(queue)},
+            "scaleTargetRef": {"name": queue.name},
             "pollingInterval": POLLING_S,
             "cooldownPeriod": scaling.scale_down_delay_seconds,
             "minReplicaCount": least,
@@ -68,7 +68,7 @@ def trigger_authentication(queue: MessageQueue, *, url: BrokerURL, ca: str = "")
         "sentinelPassword": "sentinelPassword",
         "ca": broker_secret.CA,
     }
-    secret = queue.name + broker_secret.SUFFIX
+    secret = queue.name + names.BROKER_SUFFIX
     references = [
         {"parameter": parameter, "name": secret, "key": key}
         for parameter, key in wanted.items()
