@@ -1,8 +1,9 @@
-"""The redis-py client that a broker URL stands for: one server or Sentinel, plain or over TLS."""
+"""The redis-py client that a broker URL stands for: one server, Sentinel or a cluster, plain or over TLS."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -10,6 +11,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
+from celeriac.broker.cluster import (
+    ClusterClient,
+    NodeConnection,
+    NodeSSLConnection,
+    SlotConnection,
+    SlotSSLConnection,
+)
+from celeriac.broker.keys import kombu_prefix
+from celeriac.broker.slots import Address, slot_of
+from celeriac.broker.topology import Topology
 from celeriac.broker.url import BrokerURL, BrokerURLError, celery_broker_url, parse
 
 __all__ = [
@@ -17,6 +28,7 @@ __all__ = [
     "BrokerURL",
     "BrokerURLError",
     "celery_broker_url",
+    "cluster_client",
     "connect",
     "connection_class",
     "connection_options",
@@ -47,24 +59,51 @@ def connect(url: str | BrokerURL | None = None, **overrides: Any) -> redis.Redis
     """
     if not isinstance(url, BrokerURL):
         url = parse(url or from_environment())
+    if url.kind == "cluster":
+        return cluster_client(url, node=redis.Redis.from_pool, **overrides)
     return redis.Redis.from_pool(connection_pool(url, **overrides))
+
+
+def cluster_client(
+    url: BrokerURL, *, node: Callable[[redis.ConnectionPool], redis.Redis], **overrides: Any
+) -> ClusterClient:
+    """Make a client of a cluster, whose nodes get clients made by `node`."""
+    options = {**connection_options(url), **overrides}
+    kind = NodeSSLConnection if url.tls else NodeConnection
+
+    def node_at(address: Address) -> redis.Redis:
+        pool = redis.ConnectionPool(
+            host=address[0], port=address[1], connection_class=kind, **options
+        )
+        return node(pool)
+
+    entry = connection_pool(url, **overrides)
+    return ClusterClient(entry.connection_kwargs["topology"], entry=entry, node=node_at)
 
 
 def connection_class(url: BrokerURL) -> type[redis.Connection]:
     """Tell which of redis-py's connection classes reaches the server."""
+    if url.kind == "cluster":
+        return SlotSSLConnection if url.tls else SlotConnection
     if url.kind == "sentinel":
         return SentinelManagedSSLConnection if url.tls else SentinelManagedConnection
     return redis.SSLConnection if url.tls else redis.Connection
 
 
 def connection_pool(url: BrokerURL, **overrides: Any) -> redis.ConnectionPool:
-    """Make the pool behind `connect`, for callers with a client class of their own."""
+    """Make the pool behind `connect`, for callers with a client class of their own.
+
+    For a cluster it leads to the one node that serves kombu's keys.
+    """
     options = connection_options(url)
     options["connection_class"] = connection_class(url)
     options.update(overrides)
     if url.kind == "server":
         host, port = url.hosts[0]
         return redis.ConnectionPool(host=host, port=port, **options)
+    if url.kind == "cluster":
+        slot = slot_of(kombu_prefix(url.prefix, cluster=True))
+        return redis.ConnectionPool(topology=_topology(url, overrides), slot=slot, **options)
     options["ssl"] = url.tls
     secure = {name: value for name, value in options.items() if name.startswith("ssl")}
     sentinels = Sentinel(
@@ -83,6 +122,19 @@ def connection_pool(url: BrokerURL, **overrides: Any) -> redis.ConnectionPool:
     assert url.master_name is not None
     pool: redis.ConnectionPool = sentinels.master_for(url.master_name).connection_pool
     return pool
+
+
+def _topology(url: BrokerURL, overrides: dict[str, Any]) -> Topology:
+    kind = NodeSSLConnection if url.tls else NodeConnection
+    options = {**connection_options(url), **overrides}
+    # It is asked and forgotten.
+    for name in ("max_connections", "connection_class"):
+        options.pop(name, None)
+
+    def open_to(address: Address) -> redis.Connection:
+        return kind(host=address[0], port=address[1], **options)
+
+    return Topology(url.hosts, open_to)
 
 
 def connection_options(url: BrokerURL) -> dict[str, Any]:

@@ -57,3 +57,11 @@ class QueueKeys:
 def index_key(prefix: str) -> str:
     """Name the set that lists every queue of a prefix."""
     return f"{prefix}:queues"
+
+
+def kombu_prefix(prefix: str, *, cluster: bool) -> str:
+    """Name what all of kombu's keys and channels begin with.
+
+    kombu's commands take several of its keys at once; in a cluster one hash tag holds them together.
+    """
+    return f"{prefix}:kombu:" + (f"{{{prefix}}}:" if cluster else "")

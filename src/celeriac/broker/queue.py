@@ -401,16 +401,16 @@ def queues(client: redis.Redis, *, prefix: str = DEFAULT_PREFIX) -> list[str]:
 def stats_of(
     client: redis.Redis, names: Sequence[str], *, prefix: str = DEFAULT_PREFIX
 ) -> list[QueueStats]:
-    """Measure many queues in one pipelined round trip."""
+    """Measure many queues in one pipelined round trip (to each node of a cluster)."""
     read = script("stats")
-    client.execute_command("SCRIPT", "LOAD", read.text)
     pipeline = client.pipeline(transaction=False)
+    # With the script on board, so that every server that is asked knows it.
+    pipeline.execute_command("SCRIPT", "LOAD", read.text)
     for name in names:
         keys = QueueKeys.of(name, prefix=prefix).all
         pipeline.execute_command("EVALSHA", read.sha, len(keys), *keys)
-    return [
-        statistics.parse(name, raw) for name, raw in zip(names, pipeline.execute(), strict=True)
-    ]
+    answers = pipeline.execute()[1:]
+    return [statistics.parse(name, raw) for name, raw in zip(names, answers, strict=True)]
 
 
 def _message(row: list[bytes]) -> Message:

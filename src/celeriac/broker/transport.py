@@ -21,6 +21,7 @@ from kombu.exceptions import BatchPublishError
 from kombu.transport import redis as kombu_redis
 
 from celeriac.broker.connection import connection_class, connection_pool
+from celeriac.broker.keys import kombu_prefix
 from celeriac.broker.kombu_url import FROM_TRANSPORT_OPTIONS, adopt
 from celeriac.broker.message import NewMessage, Receipt
 from celeriac.client.envelope import task_message
@@ -88,7 +89,9 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
     def __init__(self, connection: Transport, **options: Any) -> None:
         self.broker = connection.broker
-        self.global_keyprefix = f"{self.broker.prefix}:kombu:"
+        self.global_keyprefix = kombu_prefix(
+            self.broker.prefix, cluster=self.broker.kind == "cluster"
+        )
         self.publisher: Publisher = publisher_for(self.broker)
         super().__init__(connection, **options)
 
@@ -161,8 +164,8 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         ]
         if not self._is_kombus(queue):
             keys.append(self.publisher.peek(queue).keys.record)
-        # Not through kombu's client: it forgets the prefix for EXISTS.
-        return bool(self.publisher.client.exists(*keys))
+        # Not through kombu's client: it forgets the prefix for EXISTS. One by one, as keys of a cluster.
+        return any(self.publisher.client.exists(key) for key in keys)
 
     def _is_kombus(self, queue: str) -> bool:
         return queue in self.connection.transient or "{" in queue or "}" in queue
@@ -253,7 +256,7 @@ def _new_message(message: dict[str, Any]) -> NewMessage:
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
-    """kombu's Redis transport for `celeriac://`, `celeriacs://` and `celeriac+sentinel://`."""
+    """kombu's Redis transport for `celeriac://`, `celeriacs://`, `celeriac+sentinel://`, `celeriac+cluster://`."""
 
     Channel = Channel
     driver_name = "celeriac"

@@ -3,6 +3,7 @@
     celeriac://user:password@host:6379/0                          one server (redis:// is the same)
     celeriacs://host:6379/0?ssl_ca_certs=/etc/ca.pem              the same over TLS (rediss://)
     celeriac+sentinel://s1:26379;s2:26379/0?master=mymaster       the primary that Sentinels name (sentinel://)
+    celeriac+cluster://n1:6379;n2:6379                            a Redis Cluster: some of its nodes
 
 Everything here is decided before a byte is sent, so a wrong URL fails with the part that is wrong and
 what would be right, never with a timeout. No text that this module makes contains a password.
@@ -18,18 +19,19 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from celeriac.broker.keys import DEFAULT_PREFIX
 
-Kind = Literal["server", "sentinel"]
+Kind = Literal["server", "sentinel", "cluster"]
 
 #: Scheme: what answers there, and whether over TLS.
 _SCHEMES: dict[str, tuple[Kind, bool]] = {
     "celeriac": ("server", False),
     "celeriacs": ("server", True),
     "celeriac+sentinel": ("sentinel", False),
+    "celeriac+cluster": ("cluster", False),
     "redis": ("server", False),
     "rediss": ("server", True),
     "sentinel": ("sentinel", False),
 }
-_DEFAULT_PORT: dict[Kind, int] = {"server": 6379, "sentinel": 26379}
+_DEFAULT_PORT: dict[Kind, int] = {"server": 6379, "sentinel": 26379, "cluster": 6379}
 _ESCAPE = "in a user name or password, write % / ? # @ : ; , as %25 %2F %3F %23 %40 %3A %3B %2C"
 
 
@@ -111,7 +113,7 @@ class BrokerURL:
 
     def _text(self, show: Callable[[str], str]) -> str:
         server = "celeriacs" if self.tls else "celeriac"
-        scheme = server if self.kind == "server" else "celeriac+sentinel"
+        scheme = server if self.kind == "server" else f"celeriac+{self.kind}"
         user = quote(self.username or "", safe="")
         if self.password is not None:
             user += ":" + show(self.password)
@@ -123,7 +125,7 @@ class BrokerURL:
             query["master"] = self.master_name
         if self.prefix != DEFAULT_PREFIX:
             query["prefix"] = self.prefix
-        if self.kind == "sentinel" and self.tls:
+        if self.kind != "server" and self.tls:
             query["tls"] = "true"
         query.update((name, value) for name, value in self.options.items() if name not in _SECRET)
         pairs = [urlencode(query)] if query else []
@@ -149,8 +151,14 @@ def parse(url: str) -> BrokerURL:
     )
     if kind == "server" and len(hosts) > 1:
         raise BrokerURLError(
-            "host: a broker is one server; for failover between several, name their Sentinels: "
-            "celeriac+sentinel://host1:26379;host2:26379/0?master=NAME"
+            "host: a broker is one server; for failover between several, name their Sentinels, "
+            "celeriac+sentinel://host1:26379;host2:26379/0?master=NAME, or nodes of a cluster, "
+            "celeriac+cluster://host1:6379;host2:6379"
+        )
+    db = next((part.db for part in parts if part.db is not None), 0)
+    if kind == "cluster" and db:
+        raise BrokerURLError(
+            "database: a Redis Cluster has only /0; tell brokers apart by ?prefix="
         )
     options: dict[str, Any] = {}
     for part in parts:
@@ -163,7 +171,7 @@ def parse(url: str) -> BrokerURL:
         hosts=hosts,
         username=next((part.username for part in parts if part.username is not None), None),
         password=next((part.password for part in parts if part.password is not None), None),
-        db=next((part.db for part in parts if part.db is not None), 0),
+        db=db,
         tls=tls,
         prefix=options.pop("prefix", DEFAULT_PREFIX),
         master_name=master,
@@ -178,15 +186,15 @@ def _check(
         raise BrokerURLError(
             "master: a Sentinel URL names the primary, as the Sentinels call it: ?master=mymaster"
         )
-    if kind == "server":
+    if kind != "sentinel":
         for name in ("master", "sentinel_username", "sentinel_password"):
             if master if name == "master" else name in options:
                 raise BrokerURLError(f"{name}: only a celeriac+sentinel:// URL has that option")
-        if tls != _SCHEMES[scheme][1]:
-            raise BrokerURLError(
-                f"scheme: {scheme}:// is {'not ' if tls else ''}over TLS, the options say otherwise; "
-                f"write {'celeriacs' if tls else 'celeriac'}:// (or redis{'s' if tls else ''}://)"
-            )
+    if kind == "server" and tls != _SCHEMES[scheme][1]:
+        raise BrokerURLError(
+            f"scheme: {scheme}:// is {'not ' if tls else ''}over TLS, the options say otherwise; "
+            f"write {'celeriacs' if tls else 'celeriac'}:// (or redis{'s' if tls else ''}://)"
+        )
     if bool(options.get("ssl_keyfile")) > bool(options.get("ssl_certfile")):
         raise BrokerURLError("ssl_keyfile: needs its certificate: ssl_certfile=FILE")
 

@@ -183,7 +183,7 @@ class Client:
     def close(self) -> None:
         """Close the connections (not those of a client that was given); it can be used again."""
         if self._owned:
-            self._client.connection_pool.disconnect()
+            self._client.close()
 
     def __enter__(self) -> Self:
         return self

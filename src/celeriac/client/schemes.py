@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Action = Callable[[ModuleType], None]
 
-SCHEMES = ("celeriac", "celeriacs", "celeriac+sentinel")
+SCHEMES = ("celeriac", "celeriacs", "celeriac+sentinel", "celeriac+cluster")
 _TRANSPORT = "celeriac.broker.transport:Transport"
 _AMQP = "celeriac.client.amqp:AMQP"
 _STOCK_AMQP = "celery.app.amqp:AMQP"

@@ -1,0 +1,124 @@
+"""A pipeline over a Redis Cluster: one round trip to each node, and a second try for what was refused."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.client import Pipeline
+from redis.exceptions import AskError, ClusterDownError, NoScriptError, RedisError, TryAgainError
+
+from celeriac.broker.slots import Address, guarded, key_of, slot_of
+from celeriac.broker.topology import ClusterUnavailable, NotReached
+
+if TYPE_CHECKING:
+    from celeriac.broker.cluster import ClusterClient
+
+
+class ClusterPipeline(Pipeline):
+    """Commands that are sent together, each to the node of its key; one without a key goes to all of these.
+
+    Commands run in order on each node, and in no order between nodes.
+    """
+
+    def __init__(self, cluster: ClusterClient) -> None:
+        super().__init__(cluster.connection_pool, cluster.response_callbacks, False, None)
+        self._cluster = cluster
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Send everything, and give the answers in order.
+
+        Without `raise_on_error` errors stand among them, also where a node cannot be reached. Raises
+        RedisError: the first one with `raise_on_error`, otherwise when no node can be reached.
+        """
+        sending = _Sending(self._cluster, list(self.command_stack))
+        self.reset()
+        answers = sending.run()
+        errors = [answer for answer in answers if isinstance(answer, RedisError)]
+        if errors and (raise_on_error or not sending.reached):
+            raise errors[0]
+        return answers
+
+
+class _Sending:
+    """What is sent together, and its answers."""
+
+    def __init__(self, cluster: ClusterClient, commands: list[Any]) -> None:
+        self._cluster = cluster
+        self._commands: list[tuple[tuple[Any, ...], dict[str, Any]]] = commands
+        self._keys = [key_of(args) for args, _ in commands]
+        self._answers: list[Any] = [None] * len(commands)
+        self._down: dict[Address, NotReached] = {}
+        self.reached = False
+
+    def run(self) -> list[Any]:
+        waiting = [at for at, key in enumerate(self._keys) if key is not None]
+        while waiting:
+            waiting = self._round(waiting)
+        return self._answers
+
+    def _round(self, waiting: Iterable[int]) -> list[int]:
+        """Send commands; return those whose node cannot be reached, and which another may have by now."""
+        again: list[int] = []
+        for address, group in self._groups(waiting).items():
+            if address in self._down:
+                self._note(group, [self._down[address]] * len(group))
+                continue
+            try:
+                self._send(address, group)
+            except NotReached as error:
+                self._down[address] = error
+                self._cluster.topology.doubt(address)
+                again += group
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                self._cluster.topology.doubt(address)
+                self._note(group, [error] * len(group))
+        return again
+
+    def _groups(self, waiting: Iterable[int]) -> dict[Address, list[int]]:
+        groups: dict[Address, list[int]] = defaultdict(list)
+        for at in waiting:
+            key = self._keys[at]
+            assert key is not None
+            try:
+                groups[self._cluster.topology.primary(slot_of(key))].append(at)
+            except RedisError as error:
+                self._note([at], [error])
+        return groups
+
+    def _send(self, address: Address, group: list[int]) -> None:
+        everywhere = [at for at, key in enumerate(self._keys) if key is None]
+        order = sorted(everywhere + group)
+        pipeline = self._cluster.node(address).pipeline(transaction=False)
+        for at in order:
+            args, options = self._commands[at]
+            pipeline.execute_command(*guarded(args), **options)
+        found = pipeline.execute(raise_on_error=False)
+        self.reached = True
+        self._note(order, found)
+        for at, answer in zip(order, found, strict=True):
+            if isinstance(answer, AskError | TryAgainError):
+                self._note([at], [self._redirected(at)])
+
+    def _note(self, group: Iterable[int], answers: Iterable[Any]) -> None:
+        for at, answer in zip(group, answers, strict=True):
+            down = isinstance(answer, ClusterDownError)
+            self._answers[at] = ClusterUnavailable(str(answer)) if down else answer
+
+    def _redirected(self, at: int) -> Any:
+        args, options = self._commands[at]
+        key = self._keys[at]
+        assert key is not None
+        try:
+            try:
+                return self._cluster.execute_command(*args, **options)
+            except NoScriptError:
+                # The node that it was sent on to has not heard of what goes to every node.
+                for (command, its), other in zip(self._commands, self._keys, strict=True):
+                    if other is None:
+                        self._cluster.node_of(key).execute_command(*command, **its)
+                return self._cluster.execute_command(*args, **options)
+        except RedisError as error:
+            return error

@@ -1,0 +1,256 @@
+"""A real Redis Cluster for tests: primaries with replicas, slots that move, primaries that die."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import pytest
+import redis
+
+from celeriac.broker.server_process import find_server, free_port
+from celeriac.broker.slots import SLOTS, slot_of
+
+T = TypeVar("T")
+
+PASSWORD = "secret of the cluster"
+#: Silence after which a node counts as failed. Longer means slower tests; shorter, false alarms under load.
+NODE_TIMEOUT_MS = 2000
+#: A starved machine needs longer to agree than an idle one.
+_PATIENCE_S = 60
+
+
+def programs() -> list[str]:
+    """The server programs that tests run on: the embedded one, and Redis where it is installed."""
+    return ["embedded", "redis-server"]
+
+
+def program(name: str) -> Path:
+    """Find a server program, or skip the test and say how to get it."""
+    if name == "embedded":
+        return find_server()
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"no {name} on PATH; on Debian: apt install {name}")
+    return Path(found)
+
+
+@dataclass
+class Node:
+    """One server of the cluster."""
+
+    binary: Path
+    folder: Path
+    options: Sequence[str] = ()
+    port: int = field(default_factory=free_port)
+    bus: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server, on what it has on disk."""
+        self.folder.mkdir(exist_ok=True)
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    str(self.binary),
+                    *("--port", str(self.port), "--cluster-port", str(self.bus)),
+                    *("--bind", "127.0.0.1", "--cluster-enabled", "yes"),
+                    *("--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
+                    *("--requirepass", PASSWORD, "--masterauth", PASSWORD),
+                    *("--appendonly", "yes", "--save", "", "--repl-diskless-sync-delay", "0"),
+                    *("--maxmemory-policy", "noeviction", *self.options),
+                ],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self) -> None:
+        """SIGKILL it; return when it is gone."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    @property
+    def client(self) -> redis.Redis:
+        """A plain client of this one node."""
+        return redis.Redis(port=self.port, password=PASSWORD, socket_timeout=30)
+
+    def ask(self, *command: Any) -> Any:
+        """Run a command here, wherever its keys belong; give the raw answer."""
+        with self.client as client:
+            client.response_callbacks.clear()
+            return client.execute_command(*command)
+
+    @property
+    def id(self) -> str:
+        """Its name in the cluster."""
+        return _text(self.ask("CLUSTER MYID"))
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether it is one now."""
+        return _text(self.ask("ROLE")[0]) == "master"
+
+
+class RedisCluster:
+    """Some primaries, each with a replica. Ends with its block."""
+
+    def __init__(
+        self, folder: Path, *, binary: Path, primaries: int = 3, options: Sequence[str] = ()
+    ) -> None:
+        self.nodes = [
+            Node(binary, folder / f"node{number}", options) for number in range(2 * primaries)
+        ]
+        self._primaries = self.nodes[:primaries]
+
+    def __enter__(self) -> Self:
+        try:
+            for node in self.nodes:
+                node.start()
+            self._join()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in self.nodes:
+            node.kill()
+
+    @property
+    def url(self) -> str:
+        """The broker's URL, with two of the nodes."""
+        return self.url_of(self.nodes[:2])
+
+    def url_of(self, nodes: Sequence[Node], query: str = "") -> str:
+        """A broker's URL with these nodes."""
+        hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+        return f"celeriac+cluster://:{PASSWORD.replace(' ', '%20')}@{hosts}/0{query}"
+
+    def _join(self) -> None:
+        count = len(self._primaries)
+        for number, node in enumerate(self.nodes):
+            _until(partial(node.ask, "PING"), "the servers answer")
+            node.ask("CLUSTER SET-CONFIG-EPOCH", number + 1)
+        for number, node in enumerate(self._primaries):
+            first, last = number * SLOTS // count, (number + 1) * SLOTS // count - 1
+            node.ask("CLUSTER ADDSLOTSRANGE", first, last)
+        for node in self.nodes[1:]:
+            self.nodes[0].ask("CLUSTER MEET", "127.0.0.1", node.port, node.bus)
+        _until(
+            lambda: all(len(self._seen_by(node)) == len(self.nodes) for node in self.nodes),
+            "the nodes know each other",
+        )
+        for primary, replica in zip(self._primaries, self.nodes[count:], strict=True):
+            replica.ask("CLUSTER REPLICATE", primary.id)
+        self.wait_healthy()
+
+    def _seen_by(self, node: Node) -> list[str]:
+        lines = _text(node.ask("CLUSTER NODES")).strip().splitlines()
+        return [line for line in lines if "handshake" not in line]
+
+    def wait_healthy(self) -> None:
+        """Wait until every slot is served, every node agrees, and every replica has a link."""
+        count = len(self._primaries)
+
+        def healthy() -> bool:
+            for node in self.nodes:
+                if "cluster_state:ok" not in _text(node.ask("CLUSTER INFO")):
+                    return False
+                lines = self._seen_by(node)
+                if sum("master" in line for line in lines) != count or "fail" in str(lines):
+                    return False
+            roles = [node.ask("ROLE") for node in self.nodes]
+            return all(role[0] == b"master" or role[3] == b"connected" for role in roles)
+
+        _until(healthy, "the cluster is healthy")
+
+    # --- where things are -----------------------------------------------------------------------
+
+    def alive(self) -> list[Node]:
+        """The nodes that run."""
+        return [node for node in self.nodes if node.process and node.process.poll() is None]
+
+    def primaries(self) -> list[Node]:
+        """The nodes that are primaries now."""
+        return [node for node in self.alive() if node.is_primary]
+
+    def owner(self, slot: int) -> Node:
+        """The primary of a slot, as that node itself sees it."""
+
+        def found() -> Node | None:
+            for node in self.primaries():
+                for first, last, serving, *_ in node.ask("CLUSTER SLOTS"):
+                    if first <= slot <= last and serving[1] == node.port:
+                        return node
+            return None
+
+        return _until(found, f"somebody serves slot {slot}")
+
+    def names_on_each(self, count: int, prefix: str = "queue") -> list[list[str]]:
+        """Queue names that lie on each primary: a list of `count` for every one of the first ones."""
+        share, wanted = SLOTS / len(self._primaries), len(self._primaries)
+        found: list[list[str]] = [[] for _ in range(wanted)]
+        number = 0
+        while any(len(names) < count for names in found):
+            name = f"{prefix}{number}"
+            at = int(slot_of(f"{{{name}}}") / share)
+            if len(found[at]) < count:
+                found[at].append(name)
+            number += 1
+        return found
+
+    # --- what may happen to it ------------------------------------------------------------------
+
+    @contextmanager
+    def moving(self, slot: int, target: Node) -> Iterator[Node]:
+        """Begin to move a slot, and end it after the block: the old way, key by key."""
+        source = self.owner(slot)
+        target.ask("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
+        source.ask("CLUSTER SETSLOT", slot, "MIGRATING", target.id)
+        yield source
+        while keys := source.ask("CLUSTER GETKEYSINSLOT", slot, 100):
+            source.ask(
+                *("MIGRATE", "127.0.0.1", target.port, "", 0, 30_000, "AUTH", PASSWORD, "KEYS"),
+                *keys,
+            )
+        # The target first, or a node could send clients to one that does not serve the slot yet.
+        for node in (target, source, *self.primaries()):
+            node.ask("CLUSTER SETSLOT", slot, "NODE", target.id)
+
+    def move(self, slot: int, target: Node) -> None:
+        """Move a slot to another primary."""
+        with self.moving(slot, target):
+            pass
+
+    def wait_failover(self, slot: int) -> Node:
+        """Wait until a living node serves the slot of a dead one, and all that live agree."""
+        node = self.owner(slot)
+        _until(
+            lambda: all("state:ok" in _text(one.ask("CLUSTER INFO")) for one in self.alive()),
+            "the cluster is up again",
+        )
+        return node
+
+
+def _text(answer: Any) -> str:
+    return answer.decode() if isinstance(answer, bytes) else str(answer)
+
+
+def _until(probe: Callable[[], T | None], what: str) -> T:
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        with suppress(redis.RedisError):
+            if answer := probe():
+                return answer
+        assert time.monotonic() < deadline, f"not within {_PATIENCE_S} s: {what}"
+        time.sleep(0.02)
