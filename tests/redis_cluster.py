@@ -21,15 +21,12 @@ from celeriac.broker.slots import SLOTS, slot_of
 T = TypeVar("T")
 
 PASSWORD = "secret of the cluster"
+#: What tests run on: the embedded server, and Redis where it is installed.
+PROGRAMS = ("embedded", "redis-server")
 #: Silence after which a node counts as failed. Longer means slower tests; shorter, false alarms under load.
 NODE_TIMEOUT_MS = 2000
 #: A starved machine needs longer to agree than an idle one.
 _PATIENCE_S = 60
-
-
-def programs() -> list[str]:
-    """The server programs that tests run on: the embedded one, and Redis where it is installed."""
-    return ["embedded", "redis-server"]
 
 
 def program(name: str) -> Path:
@@ -212,17 +209,19 @@ class RedisCluster:
     # --- what may happen to it ------------------------------------------------------------------
 
     @contextmanager
-    def moving(self, slot: int, target: Node) -> Iterator[Node]:
-        """Begin to move a slot, and end it after the block: the old way, key by key."""
+    def moving(self, slot: int, target: Node) -> Iterator[Callable[[], None]]:
+        """Begin to move a slot, and end it after the block; the block may say when its keys move."""
         source = self.owner(slot)
         target.ask("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
         source.ask("CLUSTER SETSLOT", slot, "MIGRATING", target.id)
-        yield source
-        while keys := source.ask("CLUSTER GETKEYSINSLOT", slot, 100):
-            source.ask(
-                *("MIGRATE", "127.0.0.1", target.port, "", 0, 30_000, "AUTH", PASSWORD, "KEYS"),
-                *keys,
-            )
+
+        def move_keys() -> None:
+            while keys := source.ask("CLUSTER GETKEYSINSLOT", slot, 100):
+                to = ("127.0.0.1", target.port, "", 0, 30_000, "AUTH", PASSWORD)
+                source.ask("MIGRATE", *to, "KEYS", *keys)
+
+        yield move_keys
+        move_keys()
         # The target first, or a node could send clients to one that does not serve the slot yet.
         for node in (target, source, *self.primaries()):
             node.ask("CLUSTER SETSLOT", slot, "NODE", target.id)

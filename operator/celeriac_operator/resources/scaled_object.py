@@ -99,22 +99,25 @@ def _behaviour(queue: MessageQueue) -> Object:
 
 
 def _trigger(name: str, stream: str, queue: MessageQueue, url: BrokerURL) -> Object:
-    host, port = url.hosts[0]
-    sentinel = url.kind == "sentinel"
+    kinds = {
+        "server": "redis-streams",
+        "sentinel": "redis-sentinel-streams",
+        "cluster": "redis-cluster-streams",
+    }
     addresses = ",".join(f"{host}:{port}" for host, port in url.hosts)
     trigger: Object = {
-        "type": "redis-sentinel-streams" if sentinel else "redis-streams",
+        "type": kinds[url.kind],
         "name": name,
         "metadata": {
             "stream": stream,
             "streamLength": str(queue.spec.worker.slots),
-            "databaseIndex": str(url.db),
+            **({} if url.kind == "cluster" else {"databaseIndex": str(url.db)}),
             "enableTLS": "true" if url.tls else "false",
-            **({"addresses": addresses} if sentinel else {"address": f"{host}:{port}"}),
+            ("address" if url.kind == "server" else "addresses"): addresses,
         },
     }
     if url.tls and url.options.get("ssl_cert_reqs") == "none":
         trigger["metadata"]["unsafeSsl"] = "true"
-    if sentinel and url.master_name:
+    if url.kind == "sentinel" and url.master_name:
         trigger["metadata"]["sentinelMaster"] = url.master_name
     return trigger

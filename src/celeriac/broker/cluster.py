@@ -126,9 +126,9 @@ class ClusterClient(redis.Redis):
         """The client of the node that serves a key now."""
         return self.node(self.topology.primary(slot_of(key)))
 
-    def primaries(self) -> list[redis.Redis]:
+    def primaries(self) -> dict[Address, redis.Redis]:
         """A client of each node that serves slots."""
-        return [self.node(address) for address in self.topology.primaries()]
+        return {address: self.node(address) for address in self.topology.primaries()}
 
     def node(self, address: Address) -> redis.Redis:
         """The client of one node."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -109,16 +110,17 @@ class _Sending:
 
     def _redirected(self, at: int) -> Any:
         args, options = self._commands[at]
-        key = self._keys[at]
-        assert key is not None
         try:
             try:
                 return self._cluster.execute_command(*args, **options)
             except NoScriptError:
-                # The node that it was sent on to has not heard of what goes to every node.
-                for (command, its), other in zip(self._commands, self._keys, strict=True):
-                    if other is None:
-                        self._cluster.node_of(key).execute_command(*command, **its)
-                return self._cluster.execute_command(*args, **options)
+                # Where it was sent on to, nobody has heard of the script that comes along.
+                whole = ("EVAL", self._scripts()[args[1]], *args[2:])
+                return self._cluster.execute_command(*whole, **options)
         except RedisError as error:
             return error
+
+    def _scripts(self) -> dict[str, str]:
+        """The texts of scripts among the commands, by their digests."""
+        texts = [args[2] for args, _ in self._commands if args[:2] == ("SCRIPT", "LOAD")]
+        return {sha1(text.encode(), usedforsecurity=False).hexdigest(): text for text in texts}

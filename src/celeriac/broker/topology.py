@@ -13,6 +13,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     ConnectionError,
+    NoPermissionError,
     ResponseError,
     TimeoutError,
 )
@@ -88,8 +89,11 @@ class Topology:
             except (ConnectionError, TimeoutError) as error:
                 failure = error
                 continue
+            except NoPermissionError:
+                raise
             except ResponseError as error:
-                raise ClusterUnavailable(f"{address[0]}:{address[1]}: {error}") from error
+                text = f"{address[0]}:{address[1]} is no node of a cluster: {error}"
+                raise ClusterUnavailable(text) from error
             if learnt.nodes:
                 self._nodes = learnt.nodes
                 self._doubted.clear()

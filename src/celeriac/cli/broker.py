@@ -39,6 +39,15 @@ class Broker:
     prefix: str
     choice: Choice
 
+    @property
+    def servers(self) -> dict[str, redis.Redis]:
+        """A client of each server that holds queues, by its address: all primaries of a cluster."""
+        from celeriac.broker.cluster import ClusterClient
+
+        if not isinstance(self.client, ClusterClient):
+            return {"": self.client}
+        return {f"{host}:{port}": it for (host, port), it in self.client.primaries().items()}
+
     def queue(self, name: str) -> Queue:
         """Open a queue, which need not exist."""
         from celeriac.broker.queue import Queue

@@ -36,7 +36,7 @@ class Finding:
     advice: str = ""
 
 
-def check_version(info: Mapping[str, Any]) -> Finding:
+def check_version(info: Mapping[str, Any], *, cluster: bool = False) -> Finding:
     """The scripts need what Redis 7.0 brought; Valkey below 7.2 does not exist."""
     if "valkey_version" in info:
         name, version, oldest = "Valkey", str(info["valkey_version"]), OLDEST_VALKEY
@@ -52,10 +52,28 @@ def check_version(info: Mapping[str, Any]) -> Finding:
             "Use Redis 7.0 or newer, or Valkey 7.2 or newer.",
         )
     if info.get("redis_mode") == "cluster" or info.get("server_mode") == "cluster":
-        return Finding(
-            "warn", "server", f"{text} in cluster mode", "Use a server without cluster mode."
-        )
+        if not cluster:
+            return Finding(
+                "fail",
+                "server",
+                f"{text} in cluster mode, which this URL does not speak",
+                "Write the URL as celeriac+cluster://host:port.",
+            )
+        text += " in cluster mode"
     return Finding("ok", "server", text)
+
+
+def check_replicas(info: Mapping[str, Any]) -> Finding:
+    """In a cluster, a primary that dies without a replica takes its queues out of reach."""
+    replicas = int(info.get("connected_slaves", 0))
+    if not replicas:
+        return Finding(
+            "warn",
+            "replicas",
+            "none: when this node is away, so are its queues",
+            "Add one: redis-cli --cluster add-node NEW EXISTING --cluster-slave.",
+        )
+    return Finding("ok", "replicas", count(replicas, "replica"))
 
 
 def check_persistence(info: Mapping[str, Any]) -> Finding:

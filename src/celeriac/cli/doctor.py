@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +14,10 @@ from celeriac.cli.broker import Broker, broker_option, connected
 from celeriac.cli.errors import FAILED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
     from celeriac.cli.checks import Finding
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -50,40 +54,44 @@ def examine(broker: Broker) -> list[Finding]:
 
     from celeriac.broker.connection import parse
     from celeriac.broker.queue import stats_of
-    from celeriac.cli.permissions import acl_rule, refused
 
+    url = parse(broker.choice.url)
     started = time.perf_counter()
     with suppress(NoPermissionError):  # an answer, too
         broker.client.ping()
     took_ms = (time.perf_counter() - started) * 1000
-    findings = [
-        checks.Finding(
-            "ok",
-            "connection",
-            f"{parse(broker.choice.url).redacted()} (from {broker.choice.source}) "
-            f"answers in {took_ms:.1f} ms",
-        )
-    ]
-    missing = refused(broker.client, broker.prefix)
-    findings.append(checks.check_permissions(missing, acl_rule(broker.prefix)))
-    if not any(name.startswith("INFO") for name in missing):
-        info: dict[str, Any] = broker.client.info()
-        findings += [
-            checks.check_version(info),
-            checks.check_persistence(info),
-            checks.check_memory(info),
-        ]
-    if missing:
-        return findings  # what follows needs those very commands
-    findings.append(checks.check_clock(_skew_ms(broker)))
-    findings += checks.check_queues(stats_of(broker.client, broker.names(), prefix=broker.prefix))
+    text = f"{url.redacted()} (from {broker.choice.source}) answers in {took_ms:.1f} ms"
+    findings = [checks.Finding("ok", "connection", text)]
+    for address, client in broker.servers.items():
+        found = examine_server(client, broker.prefix, cluster=url.kind == "cluster")
+        findings += [replace(it, check=f"{it.check} {address}".strip()) for it in found]
+    if not any(one.level == "fail" and one.check.startswith("permissions") for one in findings):
+        stats = stats_of(broker.client, broker.names(), prefix=broker.prefix)
+        findings += checks.check_queues(stats)
     return findings
 
 
-def _skew_ms(broker: Broker) -> int:
+def examine_server(client: redis.Redis, prefix: str, *, cluster: bool) -> Iterator[Finding]:
+    """Judge one server."""
+    from celeriac.cli.permissions import acl_rule, refused
+
+    missing = refused(client, prefix, cluster=cluster)
+    yield checks.check_permissions(missing, acl_rule(prefix, cluster=cluster))
+    if not any(name.startswith("INFO") for name in missing):
+        info: dict[str, Any] = client.info()
+        yield checks.check_version(info, cluster=cluster)
+        yield checks.check_persistence(info)
+        yield checks.check_memory(info)
+        if cluster:
+            yield checks.check_replicas(info)
+    if not missing:  # TIME may be among it
+        yield checks.check_clock(_skew_ms(client))
+
+
+def _skew_ms(client: redis.Redis) -> int:
     """How far the server's clock is ahead, taken at the middle of the round trip."""
     before = time.time()
-    seconds, micros = broker.client.time()
+    seconds, micros = client.time()
     middle = (before + time.time()) / 2
     return round((seconds + micros / 1e6 - middle) * 1000)
 

@@ -25,24 +25,31 @@ PUBLISH C m; SUBSCRIBE C; UNSUBSCRIBE C; BRPOP K 1; RPOP K; RPUSH K 1; ZREVRANGE
 WATCH K
 PING; SELECT 0; CLIENT SETNAME celeriac; INFO
 """
-FAMILIES = ("SCRIPT", "XGROUP", "XINFO", "CLIENT")
-COMMANDS = {
-    " ".join(words[:2]) if words[0] in FAMILIES else words[0]: words
-    for words in (form.split() for line in FORMS.split("\n") for form in line.split(";"))
-    if words
-}
+#: What a cluster's nodes are asked beside that.
+CLUSTER_FORMS = "CLUSTER SLOTS; ASKING"
+FAMILIES = ("SCRIPT", "XGROUP", "XINFO", "CLIENT", "CLUSTER")
 
 
-def acl_rule(prefix: str) -> str:
+def _read(forms: str) -> dict[str, list[str]]:
+    words = (form.split() for line in forms.split("\n") for form in line.split(";"))
+    return {" ".join(it[:2]) if it[0] in FAMILIES else it[0]: it for it in words if it}
+
+
+COMMANDS = _read(FORMS)
+CLUSTER_COMMANDS = COMMANDS | _read(CLUSTER_FORMS)
+
+
+def acl_rule(prefix: str, *, cluster: bool = False) -> str:
     """The ACL rule that allows all of it, to paste behind ``ACL SETUSER <user>``."""
+    commands = CLUSTER_COMMANDS if cluster else COMMANDS
     names = sorted(
-        {name.lower().replace(" ", "|") for name in COMMANDS} | {"multi", "exec", "discard"}
+        {name.lower().replace(" ", "|") for name in commands} | {"multi", "exec", "discard"}
     )
     return f"~{prefix}:* &{prefix}:* " + " ".join(f"+{name}" for name in names)
 
 
-def refused(client: redis.Redis, prefix: str) -> list[str]:
-    """Name what the server does not permit this user: commands, and patterns of keys, channels."""
+def refused(client: redis.Redis, prefix: str, *, cluster: bool = False) -> list[str]:
+    """Name what one server does not permit this user: commands, and patterns of keys, channels."""
     from redis.exceptions import NoPermissionError, ResponseError
 
     stand_ins = {"K": f"{prefix}:{{doctor}}:probe", "C": f"{prefix}:kombu:doctor"}
@@ -55,7 +62,7 @@ def refused(client: redis.Redis, prefix: str) -> list[str]:
         connection.read_response()
 
     try:
-        for name, words in COMMANDS.items():
+        for name, words in (CLUSTER_COMMANDS if cluster else COMMANDS).items():
             try:
                 send("MULTI")
                 try:

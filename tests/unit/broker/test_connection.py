@@ -64,6 +64,10 @@ from celeriac.broker.connection import (
             },
         ),
         ("celeriac+sentinel://a?master=m&ssl_ca_certs=/ca", {"tls": True}),
+        (
+            "celeriac+cluster://u:p@a;celeriac+cluster://b:2,c/0?prefix=x&tls=true",
+            {"kind": "cluster", "hosts": (("a", 6379), ("b", 2), ("c", 6379)), "tls": True},
+        ),
     ],
 )
 def test_a_url_means(url: str, expected: dict[str, Any]) -> None:
@@ -99,6 +103,8 @@ def test_a_url_means(url: str, expected: dict[str, Any]) -> None:
         ("celeriacs://h?ssl_cert_reqs=maybe", "ssl_cert_reqs: must be required, optional or none"),
         ("celeriacs://h?ssl_keyfile=/k", "ssl_keyfile: needs its certificate"),
         ("celeriac+sentinel://h", "master: .*\\?master=mymaster"),
+        ("celeriac+cluster://h/1", "database: a Redis Cluster has only /0"),
+        ("celeriac+cluster://h?master=m", "master: only a celeriac\\+sentinel:// URL"),
         ("celeriac://h?master=m", "master: only a celeriac\\+sentinel:// URL"),
         ("celeriac://h?sentinel_password=x", "sentinel_password: only"),
         ("celeriac://[::1", "host: write host:port, or \\[address\\]:port"),
@@ -168,6 +174,7 @@ def test_sentinels_are_written_so_that_they_are_read_again() -> None:
         ("rediss://h/2", "celeriacs://h:6379/2"),
         ("celeriac://h?prefix=p", "celeriac://h:6379/0?prefix=p"),
         ("sentinel://a;b?master=m", "celeriac+sentinel://a:26379,b:26379/0?master=m"),
+        ("celeriac+cluster://a;b?tls=yes", "celeriac+cluster://a:6379,b:6379/0?tls=true"),
     ],
 )
 def test_celery_gets_a_scheme_of_ours(url: str, celerys: str) -> None:

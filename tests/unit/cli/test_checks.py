@@ -15,7 +15,7 @@ from celeriac.cli import checks
         ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, "ok", "Valkey 9.1.2"),
         ({"redis_version": "7.2.4", "valkey_version": "7.1.9"}, "fail", "Valkey 7.1.9"),
         ({"redis_version": "8.2.0-rc1"}, "ok", "Redis 8.2"),
-        ({"redis_version": "7.4.0", "redis_mode": "cluster"}, "warn", "cluster"),
+        ({"redis_version": "7.4.0", "redis_mode": "cluster"}, "fail", "cluster"),
         ({}, "fail", "too old"),
     ],
 )

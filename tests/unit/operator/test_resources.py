@@ -294,3 +294,11 @@ def test_keda_and_sentinel() -> None:
     assert trigger["type"] == "redis-sentinel-streams"
     assert trigger["metadata"]["addresses"] == "s1:26379,s2:26379"
     assert trigger["metadata"]["sentinelMaster"] == "main"
+
+
+def test_keda_and_a_cluster() -> None:
+    url = parse("celeriac+cluster://n1:7001,n2:7002")
+    trigger = scaled_object(declare(), url=url)["spec"]["triggers"][0]
+    assert trigger["type"] == "redis-cluster-streams"
+    assert trigger["metadata"]["addresses"] == "n1:7001,n2:7002"
+    assert not {"address", "databaseIndex"} & trigger["metadata"].keys()
