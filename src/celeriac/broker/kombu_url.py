@@ -43,8 +43,10 @@ def adopt(connection: Any) -> BrokerURL:
     if isinstance(host, Host):
         broker = host.broker
     elif "://" in (host or ""):
-        # kombu splits at ";" into alternates; to us these are the Sentinels of one broker.
-        broker = parse(";".join(connection.alt) if connection.alt else host)
+        # kombu splits at ";" into alternates; to us these are the Sentinels or nodes of one broker. And it
+        # takes the word before a "+" off the scheme.
+        whole = f"{connection.uri_prefix}+{host}" if connection.uri_prefix else host
+        broker = parse(";".join(connection.alt) if connection.alt else whole)
     else:
         port, db = connection.port or 6379, (connection.virtual_host or "").strip("/")
         broker = parse(f"celeriac://{host or 'localhost'}:{port}/{db}")

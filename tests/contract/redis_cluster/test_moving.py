@@ -14,7 +14,6 @@ from celeriac.broker import cluster as cluster_module
 from celeriac.broker.many import ManyQueues
 from celeriac.broker.message import DeadLetter, QueueStats
 from celeriac.broker.queue import Queue
-from celeriac.broker.slots import slot_of
 from celeriac.broker.topology import ClusterUnavailable
 from tests.contract.broker.handy import claim, drain, ids, new, policy, settle, some
 from tests.redis_cluster import Node, RedisCluster
@@ -32,17 +31,6 @@ def queue(client: redis.Redis, queue_name: str) -> Queue:
     missing = [key for key in queue.keys.all if not client.exists(key)]
     assert not missing
     return queue
-
-
-@pytest.fixture
-def slot(queue_name: str) -> int:
-    return slot_of(f"{{{queue_name}}}")
-
-
-@pytest.fixture
-def elsewhere(cluster: RedisCluster, slot: int) -> Node:
-    owner = cluster.owner(slot)
-    return next(node for node in cluster.primaries() if node is not owner)
 
 
 def test_commands_find_the_queue_where_it_went(
