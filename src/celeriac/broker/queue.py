@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
 import redis
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import MovedError, OutOfMemoryError, ResponseError
 
 from celeriac.broker import stats as statistics
 from celeriac.broker.keys import DEFAULT_PREFIX, QueueKeys, index_key
@@ -58,6 +58,9 @@ _PRIORITY: dict[bytes, Priority] = {b"h": "high", b"n": "normal", b"l": "low"}
 
 T = TypeVar("T")
 
+#: Said in place of MOVED, which only a client that takes a node for a server ever sees.
+OF_A_CLUSTER = "this server is a node of a cluster, whose URL is celeriac+cluster://host:port"
+
 
 class QueueNotDeclared(LookupError):
     """The queue has no record on the broker: nobody declared it yet."""
@@ -94,9 +97,18 @@ class Queue:
         except ResponseError as error:
             if str(error).startswith("NOTDECLARED") or "NOGROUP" in str(error):
                 raise QueueNotDeclared(self.name) from error
+            if isinstance(error, MovedError):
+                raise ResponseError(OF_A_CLUSTER) from error
             raise
 
     # --- the record -----------------------------------------------------------------------------
+
+    def has_record(self) -> bool:
+        """Whether somebody has declared the queue."""
+        try:
+            return bool(self.client.hexists(self.keys.record, "policy"))
+        except MovedError as error:
+            raise ResponseError(OF_A_CLUSTER) from error
 
     def declare(self, policy: QueuePolicy, *, only_if_absent: bool = False) -> int:
         """Write the queue's record and return its version, which grows only when something changed.

@@ -123,6 +123,10 @@ def connected(option: str | None, **overrides: Any) -> Iterator[Broker]:
             f"the broker {parsed.redacted()} forbids this user a command: {error}",
             hint="`celeriac doctor` lists every permission that is missing.",
         ) from error
+    except redis.exceptions.MovedError as error:
+        from celeriac.broker.queue import OF_A_CLUSTER
+
+        raise BadInput(f"{choice.source}: {parsed.redacted()}: {OF_A_CLUSTER}") from error
     except redis.exceptions.ResponseError as error:
         raise Problem(
             f"the broker {parsed.redacted()} refused: {error}",

@@ -65,7 +65,8 @@ def examine(broker: Broker) -> list[Finding]:
     for address, client in broker.servers.items():
         found = examine_server(client, broker.prefix, cluster=url.kind == "cluster")
         findings += [replace(it, check=f"{it.check} {address}".strip()) for it in found]
-    if not any(one.level == "fail" and one.check.startswith("permissions") for one in findings):
+    wrong = {one.check.partition(" ")[0] for one in findings if one.level == "fail"}
+    if not wrong & {"permissions", "server"}:  # or they could not be read
         stats = stats_of(broker.client, broker.names(), prefix=broker.prefix)
         findings += checks.check_queues(stats)
     return findings

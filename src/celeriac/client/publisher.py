@@ -54,7 +54,7 @@ class Publisher:
 
     def _declared(self, name: str) -> Queue:
         queue = self.peek(name)
-        if not self.client.hexists(queue.keys.record, "policy"):
+        if not queue.has_record():
             queue.declare(QueuePolicy(), only_if_absent=True)
         self._open[name] = queue
         return queue
