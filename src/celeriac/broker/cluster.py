@@ -225,3 +225,10 @@ class _Route:
             ) from error
         if self._refusals > 3:
             time.sleep(min(_PAUSE_S, 0.001 * 2**self._refusals))
+
+
+def servers(client: redis.Redis) -> dict[str, redis.Redis]:
+    """A client of each server that holds queues, by its address: all primaries of a cluster."""
+    if not isinstance(client, ClusterClient):
+        return {"": client}
+    return {f"{host}:{port}": node for (host, port), node in client.primaries().items()}

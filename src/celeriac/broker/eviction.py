@@ -11,6 +11,8 @@ from typing import Any
 import redis
 from redis.exceptions import NoPermissionError
 
+from celeriac.broker.cluster import servers
+
 HOW_TO_STOP_IT = "On the server: CONFIG SET maxmemory-policy noeviction."
 
 
@@ -19,17 +21,21 @@ class EvictingServer(redis.RedisError):
 
 
 def refuse_eviction(client: redis.Redis) -> None:
-    """Raise EvictingServer for a server that deletes messages when it is full.
+    """Raise EvictingServer for a server, or a node of a cluster, that deletes messages when it is full.
 
     A server that does not let this user ask passes: `celeriac doctor` names the permission.
     """
-    try:
-        info: Any = client.info("memory")
-    except NoPermissionError:
-        return
+    for address, server in servers(client).items():
+        try:
+            _refuse(server.info("memory"), f" {address}" if address else "")
+        except NoPermissionError:
+            continue
+
+
+def _refuse(info: Any, name: str) -> None:
     policy = str(info.get("maxmemory_policy", "noeviction"))
     if info.get("maxmemory", 0) and policy.startswith("allkeys"):
         raise EvictingServer(
-            f"the broker deletes messages when it is full: its maxmemory-policy is {policy}, and "
+            f"the broker{name} deletes messages when it is full: its maxmemory-policy is {policy}, and "
             "must be noeviction"
         )

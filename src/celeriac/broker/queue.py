@@ -38,7 +38,7 @@ from celeriac.broker.message import (
     Settlement,
 )
 from celeriac.broker.record import record_fields
-from celeriac.broker.refusal import explained
+from celeriac.broker.refusal import OF_A_CLUSTER, explained
 from celeriac.broker.scripts import Argument, script
 from celeriac.broker.signing import SigningKeys
 from celeriac.spec.policies import QueuePolicy
@@ -57,9 +57,6 @@ _LETTER: dict[str, str] = {"high": "h", "normal": "n", "low": "l"}
 _PRIORITY: dict[bytes, Priority] = {b"h": "high", b"n": "normal", b"l": "low"}
 
 T = TypeVar("T")
-
-#: Said in place of MOVED, which only a client that takes a node for a server ever sees.
-OF_A_CLUSTER = "this server is a node of a cluster, whose URL is celeriac+cluster://host:port"
 
 
 class QueueNotDeclared(LookupError):

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from redis.exceptions import OutOfMemoryError, ResponseError
 
+#: Said in place of MOVED, which only a client that takes a node for a server ever sees.
+OF_A_CLUSTER = "this server is a node of a cluster, whose URL is celeriac+cluster://host:port"
+
 
 class BrokerRefuses(ResponseError):
     """The broker accepts no messages at the moment, and wrote nothing; it may later."""

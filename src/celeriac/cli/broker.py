@@ -42,11 +42,9 @@ class Broker:
     @property
     def servers(self) -> dict[str, redis.Redis]:
         """A client of each server that holds queues, by its address: all primaries of a cluster."""
-        from celeriac.broker.cluster import ClusterClient
+        from celeriac.broker.cluster import servers
 
-        if not isinstance(self.client, ClusterClient):
-            return {"": self.client}
-        return {f"{host}:{port}": it for (host, port), it in self.client.primaries().items()}
+        return servers(self.client)
 
     def queue(self, name: str) -> Queue:
         """Open a queue, which need not exist."""
@@ -124,7 +122,7 @@ def connected(option: str | None, **overrides: Any) -> Iterator[Broker]:
             hint="`celeriac doctor` lists every permission that is missing.",
         ) from error
     except redis.exceptions.MovedError as error:
-        from celeriac.broker.queue import OF_A_CLUSTER
+        from celeriac.broker.refusal import OF_A_CLUSTER
 
         raise BadInput(f"{choice.source}: {parsed.redacted()}: {OF_A_CLUSTER}") from error
     except redis.exceptions.ResponseError as error:

@@ -14,6 +14,7 @@ import redis
 from celeriac import Client
 from celeriac.broker.message import DeadLetter
 from celeriac.broker.queue import Queue, stats_of
+from celeriac.broker.slots import slot_of
 from celeriac.broker.url import parse
 from celeriac.chaos.processes import eventually
 from celeriac.cli.permissions import acl_rule
@@ -144,3 +145,18 @@ def test_the_operators_link_measures_queues_of_every_node(
         assert set(told) == keys
     finally:
         link.close()
+
+
+def test_nothing_starts_on_a_cluster_of_which_one_node_evicts(
+    cluster: RedisCluster, names: list[str], run: Run
+) -> None:
+    (name,) = names[1:2]
+    node = cluster.owner(slot_of(f"{{{name}}}"))
+    node.ask("CONFIG SET", "maxmemory-policy", "allkeys-lru", "maxmemory", 10**9)
+    try:
+        worker = run("worker", "-A", "yard:app", "-Q", name, "--pool", "solo", "--concurrency", 1)
+        assert worker.wait(30) == 1
+        told = celeriac(cluster, "doctor", code=1)
+        assert f"memory 127.0.0.1:{node.port}" in told
+    finally:
+        node.ask("CONFIG SET", "maxmemory-policy", "noeviction", "maxmemory", 0)
