@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from celeriac.client.client import BulkInterrupted, BulkReceipt, Client
     from celeriac.client.job import Job
     from celeriac.client.progress import Progress, report_progress
-    from celeriac.client.publisher import MessageRefused
+    from celeriac.client.publisher import MessageRefused, NotReplicated
 
     __version__: str
 
@@ -28,6 +28,7 @@ _HOMES = {
     "Client": "celeriac.client.client",
     "Job": "celeriac.client.job",
     "MessageRefused": "celeriac.client.publisher",
+    "NotReplicated": "celeriac.client.publisher",
     "Progress": "celeriac.client.progress",
     "Receipt": "celeriac.broker.message",
     "report_progress": "celeriac.client.progress",
@@ -40,6 +41,7 @@ __all__ = [
     "Client",
     "Job",
     "MessageRefused",
+    "NotReplicated",
     "Progress",
     "Receipt",
     "__version__",

@@ -21,7 +21,13 @@ from celeriac.broker.cluster import (
 from celeriac.broker.keys import kombu_prefix
 from celeriac.broker.slots import Address, slot_of
 from celeriac.broker.topology import Topology
-from celeriac.broker.url import BrokerURL, BrokerURLError, celery_broker_url, parse
+from celeriac.broker.url import (
+    SOCKET_TIMEOUT_S,
+    BrokerURL,
+    BrokerURLError,
+    celery_broker_url,
+    parse,
+)
 
 __all__ = [
     "ENVIRONMENT_VARIABLE",
@@ -148,8 +154,7 @@ def connection_options(url: BrokerURL) -> dict[str, Any]:
         "db": url.db,
         "client_name": "celeriac",
         "socket_connect_timeout": 5.0,
-        # Longer than any blocking read of ours: a server that hangs must not hold us for ever.
-        "socket_timeout": 30.0,
+        "socket_timeout": SOCKET_TIMEOUT_S,
         "socket_keepalive": True,
         "health_check_interval": 25.0,
         "retry": Retry(NoBackoff(), 0),

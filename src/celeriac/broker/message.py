@@ -47,6 +47,15 @@ class Receipt:
     id: str
     status: Literal["accepted", "duplicate", "refused"]
     reason: str = ""
+    replicas: int = 0
+    """How many replicas were known to have it when the call returned; counted only if some are wanted."""
+    wanted: int = 0
+    """How many were wanted: the broker URL's `wait_replicas`."""
+
+    @property
+    def replicated(self) -> bool:
+        """Whether as many replicas have it as were wanted. If not, it may be lost with the primary."""
+        return self.replicas >= self.wanted
 
 
 @dataclass(slots=True)

@@ -39,6 +39,7 @@ from celeriac.broker.message import (
 )
 from celeriac.broker.record import record_fields
 from celeriac.broker.refusal import OF_A_CLUSTER, explained
+from celeriac.broker.replication import Replication
 from celeriac.broker.scripts import Argument, script
 from celeriac.broker.signing import SigningKeys
 from celeriac.spec.policies import QueuePolicy
@@ -78,14 +79,19 @@ class Queue:
         prefix: str = DEFAULT_PREFIX,
         lease_ms: int = DEFAULT_LEASE_MS,
         signing: SigningKeys | None = None,
+        replication: Replication | None = None,
     ) -> None:
-        """With ``signing``, what is published is signed; `celeriac.broker.signing` says how."""
+        """With ``signing``, what is published is signed; `celeriac.broker.signing` says how.
+
+        With ``replication``, publishing waits for replicas, and receipts say how many have the message.
+        """
         self.client = client
         self.name = name
         self.prefix = prefix
         self.lease_ms = lease_ms
         self.keys = QueueKeys.of(name, prefix=prefix)
         self.signing = signing
+        self.replication = replication
         self._indexed = False
 
     def _run(self, name: str, *args: Argument, client: redis.Redis | None = None) -> Any:
@@ -175,11 +181,19 @@ class Queue:
                 message.dedup_key,
                 message.dedup_ttl_ms,
             )
-        receipts = [Receipt(message.id, "accepted") for message in chunk]
-        for index, status, detail in self._run("publish", *args):
+        reached, wanted = 0, 0
+        if self.replication is None:
+            notes = self._run("publish", *args)
+        else:
+            notes, reached = self.replication.run(
+                script("publish"), self.client, self.keys.all, args
+            )
+            wanted = self.replication.replicas
+        receipts = [Receipt(message.id, "accepted", "", reached, wanted) for message in chunk]
+        for index, status, detail in notes:
             text = detail.decode()
             if status == b"duplicate":
-                receipts[index] = Receipt(text, "duplicate")
+                receipts[index] = Receipt(text, "duplicate", "", reached, wanted)
             else:
                 receipts[index] = Receipt(chunk[index].id, "refused", text)
         return receipts

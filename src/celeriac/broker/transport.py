@@ -25,7 +25,14 @@ from celeriac.broker.keys import kombu_prefix
 from celeriac.broker.kombu_url import FROM_TRANSPORT_OPTIONS, adopt
 from celeriac.broker.message import NewMessage, Receipt
 from celeriac.client.envelope import task_message
-from celeriac.client.publisher import MessageRefused, Publisher, priority_of, publisher_for
+from celeriac.client.publisher import (
+    MessageRefused,
+    NotReplicated,
+    Publisher,
+    check,
+    priority_of,
+    publisher_for,
+)
 
 #: How kombu.common.Broadcast names each consumer's own queue.
 _BROADCAST = "bcast."
@@ -63,9 +70,8 @@ class PublishBatch(kombu_redis.PublishBatch):  # type: ignore[misc]
         try:
             for queue, messages in tasks.items():
                 for receipt in self.channel.publisher.publish_many(queue, messages):
-                    if receipt.status == "refused":
-                        raise MessageRefused(queue, receipt)
-        except (redis.RedisError, MessageRefused) as error:
+                    check(queue, receipt)
+        except (redis.RedisError, MessageRefused, NotReplicated) as error:
             self._failed = error
             raise BatchPublishError(f"the batch was not accepted as a whole: {error}") from error
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from celeriac.broker.keys import DEFAULT_PREFIX
+from celeriac.broker.replication import Replication
 
 Kind = Literal["server", "sentinel", "cluster"]
 
@@ -32,6 +33,9 @@ _SCHEMES: dict[str, tuple[Kind, bool]] = {
     "sentinel": ("sentinel", False),
 }
 _DEFAULT_PORT: dict[Kind, int] = {"server": 6379, "sentinel": 26379, "cluster": 6379}
+WAIT_TIMEOUT_S = 1.0
+#: Longer than any blocking read of ours: a server that hangs must not hold us for ever.
+SOCKET_TIMEOUT_S = 30.0
 _ESCAPE = "in a user name or password, write % / ? # @ : ; , as %25 %2F %3F %23 %40 %3A %3B %2C"
 
 
@@ -44,6 +48,19 @@ def _number(text: str) -> float:
     if number < 0:
         raise ValueError
     return number
+
+
+def _positive(text: str) -> float:
+    number = _number(text)
+    if not number:
+        raise ValueError
+    return number
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise ValueError
+    return int(text)
 
 
 def _flag(text: str) -> bool:
@@ -83,6 +100,8 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "socket_connect_timeout": (_number, "a number of seconds"),
     "health_check_interval": (_number, "a number of seconds"),
     "max_connections": (int, "a whole number"),
+    "wait_replicas": (_count, "a whole number of replicas"),
+    "wait_timeout": (_positive, "a number of seconds over 0"),
     "client_name": (str, "a name without spaces"),
 }
 _SECRET = ("sentinel_password", "ssl_password")
@@ -100,8 +119,19 @@ class BrokerURL:
     tls: bool = False
     prefix: str = DEFAULT_PREFIX
     master_name: str | None = None
+    wait_replicas: int = 0
+    """How many replicas a publisher waits for, and"""
+    wait_timeout: float = WAIT_TIMEOUT_S
+    """for how many seconds at most."""
     options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     """Connection options under redis-py's names, and `sentinel_username`, `sentinel_password`."""
+
+    @property
+    def replication(self) -> Replication | None:
+        """What publishers wait for; None when it is the server's own answer."""
+        if not self.wait_replicas:
+            return None
+        return Replication(self.wait_replicas, max(1, round(self.wait_timeout * 1000)))
 
     def redacted(self) -> str:
         """Write the URL for people and logs: passwords as stars."""
@@ -127,6 +157,9 @@ class BrokerURL:
             query["prefix"] = self.prefix
         if self.kind != "server" and self.tls:
             query["tls"] = "true"
+        if self.wait_replicas:
+            query["wait_replicas"] = self.wait_replicas
+            query["wait_timeout"] = self.wait_timeout
         query.update((name, value) for name, value in self.options.items() if name not in _SECRET)
         pairs = [urlencode(query)] if query else []
         pairs += [f"{name}={show(self.options[name])}" for name in _SECRET if name in self.options]
@@ -175,6 +208,8 @@ def parse(url: str) -> BrokerURL:
         tls=tls,
         prefix=options.pop("prefix", DEFAULT_PREFIX),
         master_name=master,
+        wait_replicas=options.pop("wait_replicas", 0),
+        wait_timeout=options.pop("wait_timeout", WAIT_TIMEOUT_S),
         options=options,
     )
 
@@ -195,6 +230,11 @@ def _check(
             f"scheme: {scheme}:// is {'not ' if tls else ''}over TLS, the options say otherwise; "
             f"write {'celeriacs' if tls else 'celeriac'}:// (or redis{'s' if tls else ''}://)"
         )
+    wait_s = options.get("wait_timeout", WAIT_TIMEOUT_S)
+    if options.get("wait_replicas") and wait_s >= options.get("socket_timeout", SOCKET_TIMEOUT_S):
+        raise BrokerURLError("wait_timeout: must be shorter than socket_timeout")
+    if options.get("wait_replicas") and kind == "cluster":
+        raise BrokerURLError("wait_replicas: a celeriac+cluster:// URL does not have that option")
     if bool(options.get("ssl_keyfile")) > bool(options.get("ssl_certfile")):
         raise BrokerURLError("ssl_keyfile: needs its certificate: ssl_certfile=FILE")
 

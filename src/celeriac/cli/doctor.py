@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import redis
 
+    from celeriac.broker.url import BrokerURL
     from celeriac.cli.checks import Finding
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -63,7 +64,7 @@ def examine(broker: Broker) -> list[Finding]:
     text = f"{url.redacted()} (from {broker.choice.source}) answers in {took_ms:.1f} ms"
     findings = [checks.Finding("ok", "connection", text)]
     for address, client in broker.servers.items():
-        found = examine_server(client, broker.prefix, cluster=url.kind == "cluster")
+        found = examine_server(client, url)
         findings += [replace(it, check=f"{it.check} {address}".strip()) for it in found]
     wrong = {one.check.partition(" ")[0] for one in findings if one.level == "fail"}
     if not wrong & {"permissions", "server"}:  # or they could not be read
@@ -72,12 +73,14 @@ def examine(broker: Broker) -> list[Finding]:
     return findings
 
 
-def examine_server(client: redis.Redis, prefix: str, *, cluster: bool) -> Iterator[Finding]:
+def examine_server(client: redis.Redis, url: BrokerURL) -> Iterator[Finding]:
     """Judge one server."""
     from celeriac.cli.permissions import acl_rule, refused
 
-    missing = refused(client, prefix, cluster=cluster)
-    yield checks.check_permissions(missing, acl_rule(prefix, cluster=cluster))
+    cluster, waits = url.kind == "cluster", url.replication is not None
+    missing = refused(client, url.prefix, cluster=cluster, waits=waits)
+    rule = acl_rule(url.prefix, cluster=cluster, waits=waits)
+    yield checks.check_permissions(missing, rule)
     if not any(name.startswith("INFO") for name in missing):
         info: dict[str, Any] = client.info()
         yield checks.check_version(info, cluster=cluster)

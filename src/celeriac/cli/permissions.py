@@ -27,6 +27,8 @@ PING; SELECT 0; CLIENT SETNAME celeriac; INFO
 """
 #: What a cluster's nodes are asked beside that.
 CLUSTER_FORMS = "CLUSTER SLOTS; ASKING"
+#: Of publishers whose broker URL says `wait_replicas`.
+WAIT_FORM = "WAIT 1 1"
 FAMILIES = ("SCRIPT", "XGROUP", "XINFO", "CLIENT", "CLUSTER")
 
 
@@ -39,16 +41,23 @@ COMMANDS = _read(FORMS)
 CLUSTER_COMMANDS = COMMANDS | _read(CLUSTER_FORMS)
 
 
-def acl_rule(prefix: str, *, cluster: bool = False) -> str:
-    """The ACL rule that allows all of it, to paste behind ``ACL SETUSER <user>``."""
+def _needed(*, cluster: bool, waits: bool) -> dict[str, list[str]]:
     commands = CLUSTER_COMMANDS if cluster else COMMANDS
+    return commands | _read(WAIT_FORM) if waits else commands
+
+
+def acl_rule(prefix: str, *, cluster: bool = False, waits: bool = False) -> str:
+    """The ACL rule that allows all of it, to paste behind ``ACL SETUSER <user>``."""
+    commands = _needed(cluster=cluster, waits=waits)
     names = sorted(
         {name.lower().replace(" ", "|") for name in commands} | {"multi", "exec", "discard"}
     )
     return f"~{prefix}:* &{prefix}:* " + " ".join(f"+{name}" for name in names)
 
 
-def refused(client: redis.Redis, prefix: str, *, cluster: bool = False) -> list[str]:
+def refused(
+    client: redis.Redis, prefix: str, *, cluster: bool = False, waits: bool = False
+) -> list[str]:
     """Name what one server does not permit this user: commands, and patterns of keys, channels."""
     from redis.exceptions import NoPermissionError, ResponseError
 
@@ -62,7 +71,7 @@ def refused(client: redis.Redis, prefix: str, *, cluster: bool = False) -> list[
         connection.read_response()
 
     try:
-        for name, words in (CLUSTER_COMMANDS if cluster else COMMANDS).items():
+        for name, words in _needed(cluster=cluster, waits=waits).items():
             try:
                 send("MULTI")
                 try:

@@ -143,8 +143,10 @@ def send(
 def client_of(broker: Broker) -> Client:
     """Make a producer on the connection of the command."""
     from celeriac import Client
+    from celeriac.broker.connection import parse
 
-    return Client(broker.client, prefix=broker.prefix)
+    replication = parse(broker.choice.url).replication
+    return Client(broker.client, prefix=broker.prefix, replication=replication)
 
 
 def job_of(draft: jobs.Draft) -> Job:
@@ -165,7 +167,7 @@ def job_of(draft: jobs.Draft) -> Job:
 
 def send_one(broker: Broker, queue: str, draft: jobs.Draft, form: str | None) -> None:
     """Send a draft and print its receipt."""
-    from celeriac import BulkInterrupted
+    from celeriac import BulkInterrupted, NotReplicated
 
     try:
         receipt = client_of(broker).send_many(queue, [job_of(draft)]).receipts[0]
@@ -175,6 +177,8 @@ def send_one(broker: Broker, queue: str, draft: jobs.Draft, form: str | None) ->
         output.print_json({"id": receipt.id, "status": receipt.status, "reason": receipt.reason})
     if receipt.status == "refused":
         raise Problem(f"{queue} refused the message: {receipt.reason}")
+    if not receipt.replicated:
+        raise Problem(f"{NotReplicated(queue, receipt)}", hint="It may be lost with the primary.")
     if form == "name":
         click.echo(receipt.id)
     elif form is None:
@@ -196,6 +200,7 @@ class Bulk:
     wrong: int = 0
     problems: list[str] = field(default_factory=list)
     unnamed: int = 0
+    not_replicated: int = 0
 
     def send(self, lines: Iterator[jobs.Line]) -> None:
         """Send everything, print the counts, and exit with the code that fits them."""
@@ -211,7 +216,7 @@ class Bulk:
         self._report()
         if self.wrong:
             raise SystemExit(BAD_INPUT)
-        if self.refused:
+        if self.refused or self.not_replicated:
             raise SystemExit(FAILED)
 
     def _send(self, client: Client, batch: list[jobs.Line]) -> None:
@@ -244,6 +249,7 @@ class Bulk:
 
     def _count(self, lines: list[jobs.Line], receipts: Any) -> None:
         for line, receipt in zip(lines, receipts, strict=False):
+            self.not_replicated += receipt.status != "refused" and not receipt.replicated
             if receipt.status == "accepted":
                 self.accepted += 1
             elif receipt.status == "duplicate":
@@ -270,6 +276,8 @@ class Bulk:
             output.note(f"... and {self.unnamed} more")
         counts = f"accepted {self.accepted}, duplicates {self.duplicates}, "
         counts += f"refused {self.refused + self.wrong}"
+        if self.not_replicated:
+            counts += f", too few replicas have {self.not_replicated}"
         click.echo(counts, err=self.form is not None)
 
 

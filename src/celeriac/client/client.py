@@ -21,6 +21,7 @@ from celeriac.broker.connection import from_environment, parse
 from celeriac.broker.keys import DEFAULT_PREFIX
 from celeriac.broker.message import NewMessage, QueueStats, Receipt
 from celeriac.broker.refusal import BrokerRefuses
+from celeriac.broker.replication import Replication
 from celeriac.client.direct import direct_client
 from celeriac.client.job import DEDUP_SECONDS, Job, Seconds, message_of
 from celeriac.client.progress import Progress, read_progress
@@ -51,6 +52,11 @@ class BulkReceipt:
     def refused(self) -> list[Receipt]:
         """Those that were not accepted, with the reason."""
         return [receipt for receipt in self.receipts if receipt.status == "refused"]
+
+    @property
+    def not_replicated(self) -> list[Receipt]:
+        """Those that were accepted, but that fewer replicas are known to have than were wanted."""
+        return [it for it in self.receipts if it.status != "refused" and not it.replicated]
 
     def _count(self, status: Literal["accepted", "duplicate"]) -> int:
         return sum(receipt.status == status for receipt in self.receipts)
@@ -85,12 +91,17 @@ class Client:
     """A producer for one broker. Threads may share it, and it survives a fork.
 
     `broker` is a URL (default: CELERIAC_BROKER_URL) or a redis-py client that returns bytes. Messages are
-    signed when the environment names keys (CELERIAC_SIGNING_KEYS). Raises BrokerURLError for a URL and
+    signed when the environment names keys (CELERIAC_SIGNING_KEYS). `replication` is for a redis-py client;
+    a URL says it itself (`wait_replicas`, `wait_timeout`). Raises BrokerURLError for a URL and
     SigningKeysError for keys that cannot be used; connects when first used.
     """
 
     def __init__(
-        self, broker: str | redis.Redis | None = None, *, prefix: str | None = None
+        self,
+        broker: str | redis.Redis | None = None,
+        *,
+        prefix: str | None = None,
+        replication: Replication | None = None,
     ) -> None:
         self._owned = not isinstance(broker, redis.Redis)
         if isinstance(broker, redis.Redis):
@@ -100,8 +111,12 @@ class Client:
             url = parse(broker or from_environment())
             self._client = direct_client(url)
             self.prefix = prefix or url.prefix
+            replication = replication or url.replication
         self._publisher = Publisher(
-            self._client, prefix=self.prefix, signing=signing.from_environment()
+            self._client,
+            prefix=self.prefix,
+            signing=signing.from_environment(),
+            replication=replication,
         )
 
     def send(
@@ -122,7 +137,7 @@ class Client:
         ignore_result: bool = True,
         headers: Mapping[str, Any] | None = None,
     ) -> Receipt:
-        """Send one message and say what became of it; look at the receipt's `status`.
+        """Send one message and say what became of it; look at the receipt's `status`, and `replicated`.
 
         `delay` and `expires` count from now, in seconds or as timedelta. A second message with the same
         `dedup_key` within `dedup_seconds` is not accepted: its receipt is `duplicate` and names the

@@ -16,6 +16,7 @@ from celeriac.broker.connection import BrokerURL
 from celeriac.broker.keys import DEFAULT_PREFIX
 from celeriac.broker.message import NewMessage, Priority, Receipt
 from celeriac.broker.queue import Queue
+from celeriac.broker.replication import Replication
 from celeriac.broker.signing import SigningKeys, from_environment
 from celeriac.client.direct import direct_client
 from celeriac.spec.policies import QueuePolicy
@@ -32,6 +33,21 @@ class MessageRefused(Exception):
         self.receipt = receipt
 
 
+class NotReplicated(Exception):
+    """The broker accepted a message, which fewer replicas have than the broker URL wants.
+
+    It will be run, unless the primary is lost now. Sending it again doubles it, unless it has a dedup key.
+    """
+
+    def __init__(self, queue: str, receipt: Receipt) -> None:
+        super().__init__(
+            f"queue {queue!r} accepted message {receipt.id}, but only {receipt.replicas} of "
+            f"{receipt.wanted} replicas are known to have it"
+        )
+        self.queue = queue
+        self.receipt = receipt
+
+
 class Publisher:
     """The queues of one broker, opened as they are published to. Threads may share it."""
 
@@ -41,11 +57,13 @@ class Publisher:
         *,
         prefix: str = DEFAULT_PREFIX,
         signing: SigningKeys | None = None,
+        replication: Replication | None = None,
     ) -> None:
-        """With ``signing``, every message is signed on its way."""
+        """With ``signing``, every message is signed on its way; ``replication`` waits for replicas."""
         self.client = client
         self.prefix = prefix
         self.signing = signing
+        self.replication = replication
         self._open: dict[str, Queue] = {}
 
     def queue(self, name: str) -> Queue:
@@ -64,7 +82,11 @@ class Publisher:
         if not name or "{" in name or "}" in name:
             raise ValueError(f"queue name {name!r}: must not be empty, nor contain '{{' or '}}'")
         return self._open.get(name) or Queue(
-            self.client, name, prefix=self.prefix, signing=self.signing
+            self.client,
+            name,
+            prefix=self.prefix,
+            signing=self.signing,
+            replication=self.replication,
         )
 
     def publish(self, queue: str, message: NewMessage) -> Receipt:
@@ -83,10 +105,16 @@ class Publisher:
         return self.queue(queue).publish(messages)
 
     def must_publish(self, queue: str, message: NewMessage) -> None:
-        """Publish one message; a duplicate is fine. Raises MessageRefused."""
-        receipt = self.publish(queue, message)
-        if receipt.status == "refused":
-            raise MessageRefused(queue, receipt)
+        """Publish one message; a duplicate is fine. Raises MessageRefused and NotReplicated."""
+        check(queue, self.publish(queue, message))
+
+
+def check(queue: str, receipt: Receipt) -> None:
+    """Raise MessageRefused or NotReplicated if a receipt is not as good as its publisher wanted."""
+    if receipt.status == "refused":
+        raise MessageRefused(queue, receipt)
+    if not receipt.replicated:
+        raise NotReplicated(queue, receipt)
 
 
 @lru_cache(maxsize=32)
@@ -95,7 +123,12 @@ def publisher_for(url: BrokerURL) -> Publisher:
 
     Raises SigningKeysError when the environment names signing keys that cannot be used.
     """
-    return Publisher(direct_client(url), prefix=url.prefix, signing=from_environment())
+    return Publisher(
+        direct_client(url),
+        prefix=url.prefix,
+        signing=from_environment(),
+        replication=url.replication,
+    )
 
 
 def priority_of(value: int | str | None) -> Priority:

@@ -15,6 +15,7 @@ from celeriac.broker.connection import (
     connection_options,
     parse,
 )
+from celeriac.broker.replication import Replication
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,11 @@ from celeriac.broker.connection import (
         ("celeriac://h?prefix=tenant:a", {"prefix": "tenant:a"}),
         ("celeriacs://h", {"tls": True}),
         ("rediss://h", {"tls": True}),
+        ("redis://h?wait_replicas=2", {"wait_replicas": 2, "wait_timeout": 1.0}),
+        (
+            "redis://h?wait_replicas=1&wait_timeout=0.5",
+            {"wait_replicas": 1, "wait_timeout": 0.5, "replication": Replication(1, 500)},
+        ),
         ("redis://h?socket_timeout=1.5", {"options": {"socket_timeout": 1.5}}),
         (
             "rediss://h?ssl_ca_certs=/a/b.pem&ssl_cert_reqs=CERT_NONE&ssl_check_hostname=False",
@@ -91,6 +97,10 @@ def test_a_url_means(url: str, expected: dict[str, Any]) -> None:
             "celeriac://h?sll_ca_certs=x",
             "option 'sll_ca_certs' is unknown; known are .*ssl_ca_certs",
         ),
+        ("redis://h?wait_replicas=-1", "option wait_replicas: must be a whole number of replicas"),
+        ("redis://h?wait_replicas=1&wait_timeout=0", "option wait_timeout: must be"),
+        ("redis://h?wait_replicas=1&wait_timeout=30", "shorter than socket_timeout"),
+        ("celeriac+cluster://h?wait_replicas=1", "wait_replicas: a celeriac\\+cluster"),
         ("celeriac://h?socket_timeout=soon", "option socket_timeout: must be a number of seconds"),
         ("celeriac://h?socket_timeout=-1", "option socket_timeout: must be"),
         ("celeriac://h?prefix=", "option prefix: must be 1 to 100 letters"),

@@ -38,15 +38,18 @@ local function accept(at)
   return nil
 end
 
-local notes, accepted = {}, 0
+local notes, accepted, duplicates = {}, 0, 0
 for n = 0, total - 1 do
   local status, detail = accept(3 + 9 * n)
   if status then
     notes[#notes + 1] = {n, status, detail}
+    if status == 'duplicate' then duplicates = duplicates + 1 end
   else
     accepted = accepted + 1
   end
 end
+-- Counted, and so written: WAIT asks who has this connection's last write, and all before it.
+count('duplicates', duplicates)
 if accepted > 0 then
   count('accepted', accepted)
   wake()
