@@ -47,22 +47,6 @@ def test_the_finalizer_goes_when_the_policy_changes(kube: Kube) -> None:
     until(lambda: "finalizers" not in kube.queue("orders")["metadata"])
 
 
-def test_a_broker_that_is_gone_holds_up_no_deletion(kube: Kube, own_broker: Broker) -> None:
-    names = ("secret-stays", "secret-goes")
-    for name in names:
-        kube.secret(name, url=own_broker.url)
-        kube.declare(name, deletionPolicy="Purge", broker={"secretRef": {"name": name}})
-    until(lambda: all(kube.is_ready(name) for name in names))
-    own_broker.stop()
-    kube.delete(kinds.SECRETS, "secret-goes")
-    for name in names:
-        kube.delete(kinds.QUEUES, name)
-
-    for name in names:
-        until(lambda name=name: kube.find(kinds.QUEUES, name) is None, seconds=30)  # type: ignore[misc]
-        until(lambda name=name: ("Warning", "NotPurged") in kube.events(name))  # type: ignore[misc]
-
-
 def test_who_never_had_the_queue_purges_nothing(kube: Kube, broker: Broker) -> None:
     shared = f"shared-{kube.namespace}"
     kube.declare("first", queue=shared)

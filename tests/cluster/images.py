@@ -90,7 +90,8 @@ def base() -> Path:
 def build(checkout: Path, *, target: str, tag: str, archive: Path) -> Path:
     """Build a target of the checkout's Dockerfile on our base, and write its archive."""
     store = archive.parent / "buildah"
-    _buildah(store, "pull", f"docker-archive:{base()}")
+    if BASE not in _buildah(store, "images", "--format={{.Name}}:{{.Tag}}"):
+        _buildah(store, "pull", f"docker-archive:{base()}")
     certificates = "/etc/ssl/certs"
     _buildah(
         store,

@@ -73,6 +73,8 @@ def test_deletion_while_the_broker_is_away(platform: Platform, name: str) -> Non
             platform.kubectl("delete", "mq", one, "--wait=false")
         for one in names:
             _gone(platform, one)
+        told = platform.get("events.events.k8s.io", "--field-selector=reason=NotPurged")["items"]
+        assert f"{name}-purge" in {it["regarding"]["name"] for it in told}
     finally:
         platform.kubectl("scale", "statefulset", VALKEY, "--replicas=1")
         platform.kubectl("rollout", "status", f"statefulset/{VALKEY}", "--timeout=60s")

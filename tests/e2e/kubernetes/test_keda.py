@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from celeriac import Job
+from celeriac.broker.message import Priority
 from tests.cluster import keda
 from tests.cluster.cluster import Cluster
 from tests.e2e.kubernetes.harness import Platform
@@ -32,7 +33,7 @@ def running_keda(platform: Platform, own_cluster: Cluster) -> Iterator[None]:
 
 @pytest.mark.usefixtures("running_keda")
 def test_keda_takes_a_queue_from_zero_to_many_and_back(platform: Platform, name: str) -> None:
-    scaling = {"mode": "KEDA", "maxReplicas": 3, "scaleDownDelaySeconds": 5}
+    scaling = {"mode": "KEDA", "maxReplicas": 8, "scaleDownDelaySeconds": 5}
     platform.declare(name, autoscaling=scaling)
     platform.wait_ready(name)
     eventually(
@@ -41,13 +42,21 @@ def test_keda_takes_a_queue_from_zero_to_many_and_back(platform: Platform, name:
     assert platform.pods(name) == []
 
     sent = time.monotonic()
-    platform.client().send_many(name, [Job("e2e.work", args=(name, n, 5.0)) for n in range(12)])
+    # Three of one priority and three of another, two for each worker: the sum counts, not the greater.
+    priorities: list[Priority] = ["normal", "high"] * 3
+    jobs = [Job("e2e.work", args=(name, n, 12.0), priority=it) for n, it in enumerate(priorities)]
+    platform.client().send_many(name, jobs)
     eventually(lambda: len(platform.pods(name)) == 3, seconds=60, what="three pods", every=0.1)
     asked = time.monotonic() - sent
     assert owners(platform, name, "spec", "replicas") <= SCALERS
+    eventually(
+        lambda: platform.get("mq", name)["status"]["desiredReplicas"] == 3,
+        seconds=10,
+        what="the status follows whoever scales",
+    )
     platform.wait_done(name)
     platform.wait_pods(name, 0, seconds=120)
-    platform.ledger.check(name, range(12))
+    platform.ledger.check(name, range(6))
     assert asked < 45
     active = platform.condition(name, "ScalingActive")
     assert (active["reason"], active["message"]) == ("External", "KEDA writes replicas")
@@ -57,10 +66,10 @@ def test_keda_takes_a_queue_from_zero_to_many_and_back(platform: Platform, name:
     eventually(
         lambda: not platform.exists("scaledobject", name), seconds=30, what="no ScaledObject"
     )
-    platform.client().send(name, "e2e.work", args=(name, 12, 1.0))
+    platform.client().send(name, "e2e.work", args=(name, 6, 1.0))
     eventually(lambda: len(platform.pods(name)) == 1, seconds=10, what="a pod asked for by us")
     platform.wait_done(name)
-    platform.ledger.check(name, range(13))
+    platform.ledger.check(name, range(7))
 
 
 def _ready(platform: Platform, name: str) -> str:
