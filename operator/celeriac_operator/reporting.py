@@ -87,8 +87,11 @@ def _without_clocks(status: MessageQueueStatus) -> MessageQueueStatus:
 def transitions_to_tell(
     told: dict[ConditionType, str], conditions: Iterable[Condition]
 ) -> list[Condition]:
-    """The conditions that changed since they were told; notes in ``told`` what is told now."""
-    found = []
+    """The conditions that changed since they were told; notes in ``told`` what is told now.
+
+    One piece of news that changes several of them is told once.
+    """
+    found: dict[tuple[str, str], Condition] = {}
     for condition in conditions:
         if condition.type not in _TOLD or condition.status == "Unknown":
             continue
@@ -99,8 +102,8 @@ def transitions_to_tell(
         normal = "False" if type_ in _ABNORMAL else "True"
         told[type_] = condition.status
         if before != condition.status and not (before is None and condition.status == normal):
-            found.append(condition)
-    return found
+            found.setdefault((condition.reason, condition.message), condition)
+    return [*found.values()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> int:
         case ["up"]:
             return _up()
         case ["down"]:
-            print(f"stopped {sweep(everything=True)} cluster(s)")
+            print(f"stopped {sweep(kept_too=True)} cluster(s)")
             return 0
         case ["kubectl", *rest]:
             running = sorted(CLUSTERS.glob("*/kept"))

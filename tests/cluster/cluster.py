@@ -291,14 +291,14 @@ def started(start: Callable[[Cluster], None]) -> Iterator[Cluster]:
         new.stop()
 
 
-def sweep(*, everything: bool = False) -> int:
-    """Stop clusters whose owner is gone, or all of them; return how many there were."""
+def sweep(*, kept_too: bool = False) -> int:
+    """Stop clusters whose owner is gone, and those that `up` has left running; return how many."""
     swept = 0
     for folder in sorted(CLUSTERS.glob("*")) if CLUSTERS.exists() else []:
         owner = folder / "owner"
         alive = owner.exists() and Path(f"/proc/{owner.read_text()}").exists()
         kept = (folder / "kept").exists()
-        if everything or not (alive or kept):
+        if (kept and kept_too) or not (kept or alive):
             Cluster(folder).stop()
             swept += 1
     return swept

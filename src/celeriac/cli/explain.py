@@ -64,7 +64,8 @@ def explanation(
     if not files:
         raise BadInput(
             f"no `celeriac up` runs in this folder, so nobody decides about the workers of {queue}",
-            hint=f"Calculate with a file: celeriac explain {queue} -f queues.yaml",
+            hint=f"Calculate with a file: celeriac explain {queue} -f queues.yaml. On Kubernetes the "
+            "operator decides, and tells why in the resource: kubectl describe mq NAME",
         )
     return "calculated", calculate(broker, _spec(queue, files))
 

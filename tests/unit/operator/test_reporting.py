@@ -145,6 +145,18 @@ def test_trouble_from_the_beginning_is_told() -> None:
     assert [it.type for it in found] == ["Stalled"]
 
 
+def test_one_piece_of_news_is_told_once() -> None:
+    told = {ConditionType.READY: "True", ConditionType.STALLED: "False"}
+    why = (Reason.QUEUE_TAKEN, "it is somebody else's")
+    both = [
+        condition(ConditionType.READY, "False", *why),
+        condition(ConditionType.STALLED, "True", *why),
+    ]
+    assert len(transitions_to_tell(told, both)) == 1
+    assert told == {ConditionType.READY: "False", ConditionType.STALLED: "True"}
+    assert transitions_to_tell(told, both) == []
+
+
 def test_a_start_of_workers_is_no_news() -> None:
     told = {ConditionType.READY: "True"}
     assert not transitions_to_tell(told, [condition(status="False", reason=Reason.STARTING)])
