@@ -15,6 +15,14 @@ app.conf.worker_enable_remote_control = True  # as with any worker
 app.conf.update(json.loads(os.environ.get("CHAOS_CELERY", "{}")))
 
 
+@app.task(bind=True, name="chaos.text", ignore_result=True)
+def text(self: Any, job: str, letters: str) -> None:
+    """Check that the message came whole."""
+    assert letters == "x" * (int(job[1:]) % 700)
+    with noted_run(self, job):
+        pass
+
+
 @app.task(bind=True, name="chaos.steps", ignore_result=True)
 def steps(self: Any, job: str, number: int, ms: float) -> None:
     """Sleep again and again: time in which the process was frozen does not count."""

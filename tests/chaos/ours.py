@@ -70,10 +70,13 @@ class Celeriac(Arena):
                     self.queue.abandon(seen.name)
 
     def send(self, jobs: Sequence[Job]) -> None:
-        receipt = self.client.send_many(
-            "chaos", [celeriac.Job(job.task, (job.id, *job.args), id=job.id) for job in jobs]
-        )
+        calls = [
+            celeriac.Job(job.task, (job.id, *job.args), id=job.id, priority=job.priority)
+            for job in jobs
+        ]
+        receipt = self.client.send_many("chaos", calls)
         assert receipt.accepted == len(jobs)
+        self.priorities.update((job.id, job.priority) for job in jobs if job.priority != "normal")
         self.accepted.update(dict.fromkeys((job.id for job in jobs), time.monotonic()))
 
     def send_surely(self, jobs: Sequence[Job]) -> None:

@@ -37,6 +37,7 @@ class Job:
     id: str
     task: str = "chaos.work"
     args: tuple[Any, ...] = ()
+    priority: Literal["high", "normal", "low"] = "normal"
 
 
 def work(number: int, *, ms: Callable[[], float] | float = 0, prefix: str = "j") -> list[Job]:
@@ -57,6 +58,8 @@ class Scene(ABC):
         self.journal: list[Fault] = []
         self.accepted: dict[str, float] = {}
         self.uncertain: set[str] = set()
+        self.priorities: dict[str, str] = {}
+        """Those of jobs that are not normal."""
         self.fleets: list[Fleet] = []
         self.broker_tail_s = 0.0
 
@@ -186,7 +189,7 @@ class Scene(ABC):
             dead=dead,
             waiting=waiting,
             uncertain=self.uncertain,
-            priorities={} if ordered else None,
+            priorities=self.priorities if ordered else None,
             until=time.monotonic() if waiting else None,
             broker_tail_s=self.broker_tail_s,
         )
