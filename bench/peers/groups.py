@@ -66,8 +66,11 @@ class Group:
             ]
             mine = self._median(results, variant)
             ratio = first / mine if self.less_is_better else mine / first
-            rows.append([variant.name, *cells, f"{number(ratio)}x"])
+            rows.append([self._name(variant), *cells, f"{number(ratio)}x"])
         return f"{self.title}\n\n{table(head, rows)}"
+
+    def _name(self, variant: Variant) -> str:
+        return variant.system.name if self.name == "send" else variant.name
 
     def record(self, results: dict[Variant, list[Any]]) -> dict[str, dict[str, list[float]]]:
         """The same as data: every value of every round."""
@@ -186,6 +189,7 @@ GROUPS = {
                 Column("in bulk", lambda it, variant: it[1], "/s"),
                 Column("bytes waiting", lambda it, variant: it[2]),
             ),
+            takes=lambda variant: variant.sends,
         ),
         Group(
             "latency",
@@ -196,6 +200,7 @@ GROUPS = {
                 Column("p99", lambda it, variant: percentile(it.all, 0.99), "ms"),
             ),
             less_is_better=True,
+            takes=lambda variant: variant.guess > RATE,
         ),
         Group(
             "load",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bench.peers.install import Home
 from bench.peers.systems import (
@@ -43,12 +44,12 @@ def systems(home: Home, host: str) -> dict[str, System]:
 
 def line_up(by_name: dict[str, System], names: Sequence[str]) -> list[Variant]:
     """The variants of some projects (of all, if none is named)."""
-    return [
-        variant
-        for name in by_name
-        if not names or name in names
-        for variant in _variants(by_name[name])
-    ]
+    found = []
+    for name, system in by_name.items():
+        if not names or name in names:
+            first, *others = _variants(system)
+            found += [replace(first, sends=True), *others]
+    return found
 
 
 def _variants(system: System) -> list[Variant]:

@@ -70,6 +70,8 @@ class Variant:
     slots: int
     #: About how many no-ops it runs a second: how much to send for a few seconds of work.
     guess: int
+    #: Whether it stands for its system where the worker does not matter.
+    sends: bool = False
     options: tuple[str, ...] = ()
     extra: dict[str, str] = field(default_factory=dict)
 
