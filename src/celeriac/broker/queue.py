@@ -12,7 +12,7 @@ commands can lose or double a message, or miscount one. A queue knows bytes: nei
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
@@ -95,8 +95,11 @@ class Queue:
         self._indexed = False
 
     def _run(self, name: str, *args: Argument, client: redis.Redis | None = None) -> Any:
+        return self._told(lambda: script(name).run(client or self.client, self.keys.all, args))
+
+    def _told(self, answer: Callable[[], Any]) -> Any:
         try:
-            return script(name).run(client or self.client, self.keys.all, args)
+            return answer()
         except ResponseError as error:
             if str(error).startswith("NOTDECLARED") or "NOGROUP" in str(error):
                 raise QueueNotDeclared(self.name) from error
@@ -221,15 +224,15 @@ class Queue:
         Due delayed messages are promoted first; expired and cancelled ones are discarded on the way.
         An isolated message comes alone, and only when nothing is held. Raises QueueNotDeclared.
         """
-        version, paused, again, next_due, rows, dropped = self._run("claim", consumer, count, held)
-        return Claim(
-            [_message(row) for row in rows],
-            version,
-            bool(paused),
-            bool(again),
-            next_due,
-            [(_message(row), row[13].decode()) for row in dropped],
-        )
+        return _claimed(self._run("claim", consumer, count, held))
+
+    def ask_claim(self, consumer: str, *, count: int, held: int = 0) -> Callable[[], Claim]:
+        """Ask as :meth:`claim` does and return at once: call what is returned, once, for the answer.
+
+        The server works meanwhile. Messages are on lease from the moment that it hands them out.
+        """
+        answer = script("claim").send(self.client, self.keys.all, (consumer, count, held))
+        return lambda: _claimed(self._told(answer))
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until somebody publishes, at most ``timeout_s`` seconds (0.01 at least)."""
@@ -434,6 +437,18 @@ def stats_of(
         pipeline.execute_command("EVALSHA", read.sha, len(keys), *keys)
     answers = pipeline.execute()[1:]
     return [statistics.parse(name, raw) for name, raw in zip(names, answers, strict=True)]
+
+
+def _claimed(answer: Any) -> Claim:
+    version, paused, again, next_due, rows, dropped = answer
+    return Claim(
+        [_message(row) for row in rows],
+        version,
+        bool(paused),
+        bool(again),
+        next_due,
+        [(_message(row), row[13].decode()) for row in dropped],
+    )
 
 
 def _message(row: list[bytes]) -> Message:

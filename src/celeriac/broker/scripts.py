@@ -8,7 +8,7 @@ because a refused EVALSHA has done nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -33,6 +33,31 @@ class Script:
             return client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
         except NoScriptError:
             return client.execute_command("EVAL", self.text, len(keys), *keys, *args)
+
+    def send(
+        self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]
+    ) -> Callable[[], Any]:
+        """Send it on a connection of its own and return at once; what is returned waits for the answer.
+
+        Call that once, or the connection is lost to its pool.
+        """
+        pool = client.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_command("EVALSHA", self.sha, len(keys), *keys, *args)
+        except BaseException:
+            pool.release(connection)
+            raise
+
+        def answer() -> Any:
+            try:
+                return connection.read_response()
+            except NoScriptError:
+                return client.execute_command("EVAL", self.text, len(keys), *keys, *args)
+            finally:
+                pool.release(connection)
+
+        return answer
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import redis
 
-from celeriac.broker.message import Lease, Message, Settlement
+from celeriac.broker.message import Claim, Lease, Message, Settlement
 from celeriac.broker.queue import Queue, QueueNotDeclared
 from celeriac.spec.policies import QueuePolicy
 from celeriac.worker.closing import Closing
@@ -83,6 +83,11 @@ class Consumer:
         #: The newest entry that arrived from each stream, and whether an answer may have got lost since.
         self._heard: dict[str, str] = {}
         self._unsure = False
+        #: Held while a claim's answer is taken in.
+        self._claiming = threading.Lock()
+        #: Waits for the answer to a claim that is on its way, since then.
+        self._ahead: Callable[[], Claim] | None = None
+        self._asked_at = 0.0
 
     # --- what is held ---------------------------------------------------------------------------
 
@@ -107,6 +112,11 @@ class Consumer:
             return False
         self.running[message.lease] = (message, started)
         return True
+
+    @property
+    def asking(self) -> bool:
+        """Whether a claim is on its way."""
+        return self._ahead is not None
 
     @property
     def stale(self) -> bool:
@@ -143,17 +153,65 @@ class Consumer:
 
     def claim(self) -> bool:
         """Fill up to capacity; False when nothing came. Sleeps when the broker has nothing to give."""
-        room = self.prefetch.capacity - self.held
-        if self._alone and self.held:
-            return False
-        if room <= 0 or not (self._sole_owner or self._take_back_name()):
-            return False
-        if self._unsure and not self._take_back_unheard():
-            return False
-        claim = self.ask(lambda: self.queue.claim(self.name, count=room, held=self.held))
-        self._unsure = claim is None
+        with self._claiming:
+            if self._ahead is not None:
+                self._take_answer()
+                return True  # or nothing came, and things may have changed since: claim again
+            claim = self._claim_now()
         if claim is None:
             return False
+        if claim.messages or claim.again:
+            return True
+        self._sleep(claim.next_due_ms)
+        return False
+
+    def claim_ahead(self) -> None:
+        """Ask for more while messages wait to run: the next :meth:`claim` finds the answer there.
+
+        The claiming thread's, as ``claim`` is.
+        """
+        if self._ahead is not None or self._alone or self._unsure or self.closing.is_set():
+            return
+        self.settle()
+        room = self.prefetch.capacity - self.held
+        if room > 0:
+            # Until the answer is here, messages may be ours that we have not heard of.
+            self._unsure, self._asked_at = True, time.monotonic()
+            self._ahead = self.ask(
+                lambda: self.queue.ask_claim(self.name, count=room, held=self.held)
+            )
+
+    def take_answer(self) -> None:
+        """Take in what was asked for ahead, unless the claiming thread is about to. From any thread."""
+        if self._ahead is not None and self._claiming.acquire(blocking=False):
+            try:
+                self._take_answer()
+            finally:
+                self._claiming.release()
+
+    def _take_answer(self) -> None:
+        answer, self._ahead = self._ahead, None
+        if answer is not None:
+            claim = self.ask(answer)
+            self._unsure = claim is None
+            if claim is not None:
+                self._take_in(claim, self._asked_at)
+
+    def _claim_now(self) -> Claim | None:
+        room = self.prefetch.capacity - self.held
+        if self._alone and self.held:
+            return None
+        if room <= 0 or not (self._sole_owner or self._take_back_name()):
+            return None
+        if self._unsure and not self._take_back_unheard():
+            return None
+        claim = self.ask(lambda: self.queue.claim(self.name, count=room, held=self.held))
+        self._unsure = claim is None
+        if claim is not None:
+            self._take_in(claim, time.monotonic())
+        return claim
+
+    def _take_in(self, claim: Claim, leased_at: float) -> None:
         self.last_claim = time.monotonic()
         if claim.version != self._version:
             self.read_record()
@@ -164,16 +222,12 @@ class Consumer:
                 "%s[%s] runs alone: %d workers died with it", message.task, message.id, message.lost
             )
         if self.waiting.empty():
-            self.leases_seen = time.monotonic()
+            self.leases_seen = leased_at
         for message in claim.messages:
             self._heard[message.lease[0]] = message.lease[1:]
             self.waiting.put(message)
         for dropped, reason in claim.dropped:
             self._on_dropped(dropped, reason)
-        if claim.messages or claim.again:
-            return True
-        self._sleep(claim.next_due_ms)
-        return False
 
     def settle(self, *, wait: bool = False) -> bool:
         """Settle what is finished; False when the broker could not be reached.
@@ -245,6 +299,7 @@ class Consumer:
         False when the broker could not be reached: they stay ours and do not start, since they may be back
         already; call again.
         """
+        self.take_answer()
         stops = 0
         while True:
             try:

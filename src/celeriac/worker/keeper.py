@@ -60,7 +60,8 @@ class Keeper(threading.Thread):
             if consumer.settle_is_due(now):
                 consumer.settle()
             stuck = now - consumer.last_take > STUCK_S or consumer.closing.is_set()
-            if consumer.returning or (stuck and not consumer.waiting.empty()):
+            holds = not consumer.waiting.empty() or consumer.asking
+            if consumer.returning or (stuck and holds):
                 consumer.give_back()
             if now >= renew_at:
                 renew_at = now + self._period

@@ -10,18 +10,24 @@ from celeriac.worker.runner import AttemptRunner
 
 #: How long a closing pool tries to settle its last outcomes with the broker out of reach.
 LAST_SETTLE_S = 5.0
+#: With so many messages left of a claim, the next one is asked for, so that the server works meanwhile.
+WORTH_ASKING = 8
 
 
 def run_solo(consumer: Consumer, runner: AttemptRunner, *, most: int = 0) -> None:
     """Run messages until the consumer closes, or until ``most`` have run (0: no limit)."""
     waiting = consumer.waiting
+    low = 0
     while not consumer.closing.is_set():
         try:
             message = waiting.get_nowait()
         except Empty:
             consumer.settle()
             consumer.claim()
+            low = waiting.qsize() // 2
             continue
+        if low >= WORTH_ASKING and waiting.qsize() == low:
+            consumer.claim_ahead()
         if message is not None and consumer.begin(message):
             consumer.finish(runner.run(message))
             if most and consumer.count >= most:

@@ -1,0 +1,136 @@
+"""Messages that a worker asked for while it had some left: none may get lost on the way."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import redis
+
+from celeriac.broker.message import DONE, Message, NewMessage, Settlement
+from celeriac.broker.queue import Queue, QueueNotDeclared
+from celeriac.spec.policies import QueuePolicy
+from celeriac.worker.consumer import Consumer
+from celeriac.worker.keeper import STUCK_S, Keeper
+
+COUNT = 600
+
+
+@pytest.fixture
+def queue(redis_client: redis.Redis, queue_name: str) -> Queue:
+    queue = Queue(redis_client, queue_name)
+    queue.declare(QueuePolicy())
+    return queue
+
+
+@pytest.fixture
+def consumer(queue: Queue) -> Consumer:
+    """A consumer that has run a few short messages, holds some, and has asked for more."""
+    consumer = Consumer(queue, "w", slots=1)
+    queue.publish([NewMessage(id=str(number), task="t", body=b"") for number in range(COUNT)])
+    assert consumer.claim()
+    run(consumer, 1)
+    assert consumer.claim()
+    run(consumer, 200)
+    consumer.claim_ahead()
+    assert consumer.asking
+    return consumer
+
+
+def run(consumer: Consumer, most: int = COUNT) -> list[str]:
+    """Run what waits; return the ids of it."""
+    ran: list[str] = []
+    while len(ran) < most and not consumer.waiting.empty():
+        message = consumer.waiting.get_nowait()
+        assert isinstance(message, Message)
+        if consumer.begin(message):
+            ran.append(message.id)
+            consumer.finish(Settlement(message, DONE, 1))
+    consumer.settle()
+    return ran
+
+
+def run_all(consumer: Consumer) -> list[str]:
+    ran = run(consumer)
+    while consumer.claim():
+        ran += run(consumer)
+    return ran
+
+
+def leased(queue: Queue, count: int) -> None:
+    """Wait until the server has handed out so many: it answers whether one listens or not."""
+    deadline = time.monotonic() + 5
+    while queue.stats().leased < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_what_was_asked_for_ahead_follows_what_waits(queue: Queue, consumer: Consumer) -> None:
+    held = consumer.waiting.qsize()
+    leased(queue, held + 1)
+    assert consumer.waiting.qsize() == held
+    assert consumer.claim()
+    assert not consumer.asking
+    assert run_all(consumer) == [str(number) for number in range(201, COUNT)]
+    stats = queue.stats()
+    assert (stats.done, stats.redelivered, stats.imbalance) == (COUNT, 0, 0)
+
+
+def test_a_worker_that_closes_hands_back_what_it_had_asked_for(
+    queue: Queue, consumer: Consumer
+) -> None:
+    assert consumer.give_back()
+    stats = queue.stats()
+    assert (stats.leased, stats.ready, stats.redelivered) == (0, COUNT - 201, 0)
+
+
+def test_a_long_task_keeps_nobody_from_what_was_asked_for_before_it(
+    queue: Queue, consumer: Consumer
+) -> None:
+    leased(queue, consumer.waiting.qsize() + 1)
+    while not consumer.waiting.empty():
+        consumer.waiting.get_nowait()  # all run now, for a long time
+    keeper = Keeper(consumer)
+    consumer.last_take = time.monotonic() - STUCK_S
+    keeper.start()
+    deadline = time.monotonic() + 5
+    while consumer.asking or consumer.returning or not queue.stats().ready:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    keeper.stop()
+    assert queue.stats().redelivered == 0
+
+
+def test_an_answer_that_is_lost_is_taken_back(queue: Queue, consumer: Consumer) -> None:
+    leased(queue, consumer.waiting.qsize() + 1)
+    me = queue.client.client_id()
+    for client in queue.client.client_list():
+        if int(client["id"]) != me:
+            queue.client.client_kill_filter(_id=client["id"])
+    ran = run_all(consumer)
+    ran += run_all(consumer)
+    assert sorted(map(int, ran)) == list(range(201, COUNT))
+    stats = queue.stats()
+    assert (stats.done, stats.redelivered, stats.imbalance) == (COUNT, 0, 0)
+
+
+def test_leases_count_from_when_they_were_given_not_from_when_one_hears_of_them(
+    queue: Queue, consumer: Consumer
+) -> None:
+    run(consumer)
+    queue.lease_ms = 50
+    time.sleep(0.1)  # frozen, with the answer on its way
+    assert consumer.claim()
+    assert consumer.stale
+    queue.lease_ms = 15_000
+
+
+def test_an_answer_tells_of_a_server_that_has_forgotten(queue: Queue) -> None:
+    queue.publish([NewMessage(id="m", task="t", body=b"")])
+    queue.client.script_flush()
+    answer = queue.ask_claim("w", count=1)
+    assert [message.id for message in answer().messages] == ["m"]
+    queue.client.delete(queue.keys.record)
+    answer = queue.ask_claim("w", count=1)
+    with pytest.raises(QueueNotDeclared):
+        answer()
