@@ -43,6 +43,15 @@ def die(self: Any, job: str, how: str) -> None:
             ctypes.string_at(8)  # a segmentation fault
 
 
+@app.task(bind=True, name="chaos.eat", ignore_result=True)
+def eat(self: Any, job: str, chunk_mb: int, touch: bool) -> None:
+    """Take memory until there is none; untouched memory costs only addresses."""
+    held = []
+    with noted_run(self, job):
+        while True:
+            held.append(b"x" * (chunk_mb << 20) if touch else bytearray(chunk_mb << 20))
+
+
 @app.task(bind=True, name="chaos.hang", ignore_result=True)
 def hang(self: Any, job: str, how: str, seconds: int = 60) -> None:
     """Be busy for ever: asleep, in a loop, or in C code that holds the interpreter."""
