@@ -11,6 +11,7 @@ commands can lose or double a message, or miscount one. A queue knows bytes: nei
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from typing import Any, Literal, TypeVar
 import redis
 from redis.exceptions import MovedError, OutOfMemoryError, ResponseError
 
+from celeriac.broker import damage
 from celeriac.broker import stats as statistics
 from celeriac.broker.keys import DEFAULT_PREFIX, QueueKeys, index_key
 from celeriac.broker.message import (
@@ -55,6 +57,7 @@ _SEARCHED_A_PAGE = 20_000
 _CANCEL_MEMORY_MS = 86_400_000
 
 _LETTER: dict[str, str] = {"high": "h", "normal": "n", "low": "l"}
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PRIORITY: dict[bytes, Priority] = {b"h": "high", b"n": "normal", b"l": "low"}
 
 T = TypeVar("T")
@@ -62,6 +65,13 @@ T = TypeVar("T")
 
 class QueueNotDeclared(LookupError):
     """The queue has no record on the broker: nobody declared it yet."""
+
+
+class RecordDamaged(LookupError):
+    """The queue's record is not what Celeriac writes."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the record {key} cannot be read: declare the queue again, or delete it")
 
 
 class Queue:
@@ -105,6 +115,8 @@ class Queue:
                 raise QueueNotDeclared(self.name) from error
             if isinstance(error, MovedError):
                 raise ResponseError(OF_A_CLUSTER) from error
+            if "WRONGTYPE" in str(error):
+                raise ResponseError(damage.described(self.client, self.keys, str(error))) from error
             raise
 
     # --- the record -----------------------------------------------------------------------------
@@ -130,11 +142,14 @@ class Queue:
         return version
 
     def record(self) -> tuple[int, QueuePolicy]:
-        """Read the record's version and policy. Raises QueueNotDeclared."""
+        """Read the record's version and policy. Raises QueueNotDeclared, or RecordDamaged."""
         version, policy = self.client.hmget(self.keys.record, ["version", "policy"])
         if version is None or policy is None:
             raise QueueNotDeclared(self.name)
-        return int(version), QueuePolicy.model_validate_json(policy)
+        try:
+            return int(version), QueuePolicy.model_validate_json(policy)
+        except ValueError as error:
+            raise RecordDamaged(self.keys.record) from error
 
     def pause(self) -> None:
         """Stop handing out messages, whatever the spec says, until :meth:`resume`."""
@@ -455,8 +470,8 @@ def _message(row: list[bytes]) -> Message:
     entry = row[12].decode()
     return Message(
         lease=row[11].decode() + entry,
-        id=row[1].decode("utf-8", "replace"),
-        task=row[2].decode("utf-8", "replace"),
+        id=_name(row[1]),
+        task=_name(row[2]),
         body=row[10],
         head=row[9],
         priority=_PRIORITY[row[0]],
@@ -468,6 +483,13 @@ def _message(row: list[bytes]) -> Message:
         expires_ms=int(row[7]),
         history=row[8],
     )
+
+
+def _name(raw: bytes) -> str:
+    name = raw.decode("utf-8", "replace")
+    if not name.isprintable():  # it would write lines of its own into logs
+        name = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", name)
+    return name
 
 
 def _settle_args(settlement: Settlement) -> list[Argument]:

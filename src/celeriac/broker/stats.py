@@ -14,6 +14,8 @@ from celeriac.broker.message import (
     WorkerSeen,
 )
 
+#: The end of the year 9999: no later time can be shown.
+LAST_MS = 253_402_300_800_000
 _STREAMS = ("high", "normal", "low", "isolated")
 _PRIORITY: dict[bytes, Priority] = {b"h": "high", b"n": "normal", b"l": "low"}
 
@@ -21,7 +23,7 @@ _PRIORITY: dict[bytes, Priority] = {b"h": "high", b"n": "normal", b"l": "low"}
 def parse(name: str, raw: list[Any]) -> QueueStats:
     """Turn the reply of lua/stats.lua into statistics."""
     now, flat, record, streams, delayed, due, dead, seen, leased, bounds = raw
-    counters = {flat[n].decode(): int(flat[n + 1]) for n in range(0, len(flat), 2)}
+    counters = {_text(flat[n]): _number(flat[n + 1]) for n in range(0, len(flat), 2)}
     version, paused, hold, policy = record
     oldest = [int(stream[2]) for stream in streams if stream[2]]
     return QueueStats(
@@ -50,7 +52,7 @@ def parse(name: str, raw: list[Any]) -> QueueStats:
         oldest_ready_ms=max(0, int(now) - min(oldest)) if oldest else 0,
         declared=policy is not None,
         paused=paused == b"1" or hold == b"1",
-        version=int(version or 0),
+        version=_number(version or 0),
         workers=_workers(seen, leased),
         wait=_histogram(counters, "wait", bounds),
         run=_histogram(counters, "run", bounds),
@@ -58,10 +60,10 @@ def parse(name: str, raw: list[Any]) -> QueueStats:
 
 
 def _workers(seen: list[bytes], leased: list[Any]) -> list[WorkerSeen]:
-    last = {seen[n].decode(): int(float(seen[n + 1])) for n in range(0, len(seen), 2)}
+    last = {_text(seen[n]): _number(seen[n + 1]) for n in range(0, len(seen), 2)}
     held: dict[str, int] = dict.fromkeys(last, 0)
     for n in range(0, len(leased), 2):
-        consumer = leased[n].decode()
+        consumer = _text(leased[n])
         held[consumer] = held.get(consumer, 0) + int(leased[n + 1])
     return [WorkerSeen(name, last.get(name, 0), held[name]) for name in sorted(held)]
 
@@ -78,11 +80,11 @@ def dead_message(entry: bytes, fields: dict[bytes, bytes]) -> DeadMessage:
     """Turn an entry of the dead-letter stream into a dead letter, whatever somebody put there."""
 
     def text(name: bytes) -> str:
-        return fields.get(name, b"").decode("utf-8", "replace")
+        return _text(fields.get(name, b""))
 
     def number(name: bytes) -> int:
-        digits = fields.get(name, b"")
-        return int(digits) if digits.isdigit() else 0
+        found = _number(fields.get(name, b""))
+        return found if 0 <= found < LAST_MS else 0
 
     return DeadMessage(
         entry=entry.decode(),
@@ -100,8 +102,20 @@ def dead_message(entry: bytes, fields: dict[bytes, bytes]) -> DeadMessage:
     )
 
 
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def _number(raw: Any) -> int:
+    """Read a number; 0 when somebody wrote something else in its place."""
+    try:
+        return int(float(raw)) if b"." in raw or b"e" in raw else int(raw)
+    except (ValueError, OverflowError, TypeError):
+        return raw if isinstance(raw, int) else 0
+
+
 def _line(line: bytes) -> dict[str, Any]:
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         told = json.loads(line)
         if isinstance(told, dict):
             return told

@@ -98,12 +98,17 @@ def decode(head: bytes, id: str, task: str) -> Decoded:
     if not head:
         headers = {"id": id, "task": task, "root_id": id, "ignore_result": False}
         return headers, {"correlation_id": id, "reply_to": ""}, JSON, UTF_8
-    loaded = _loads(head)
-    if not isinstance(loaded, dict):
-        raise ValueError("the head of a message must be a JSON object")
-    headers = {"id": id, "task": task, "root_id": id, "ignore_result": False, **loaded.get("h", {})}
-    properties = {"correlation_id": id, "reply_to": "", **loaded.get("p", {})}
-    return headers, properties, loaded.get("ct", JSON), loaded.get("ce", UTF_8)
+    try:
+        loaded = _loads(head)
+        h, p = loaded.get("h", {}), loaded.get("p", {})
+        content = loaded.get("ct", JSON), loaded.get("ce", UTF_8)
+        headers = {"id": id, "task": task, "root_id": id, "ignore_result": False, **h}
+        properties = {"correlation_id": id, "reply_to": "", **p}
+    except (TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"the head of a message must be a JSON object: {error}") from error
+    if not all(isinstance(it, str) for it in content):
+        raise ValueError("content type and encoding must be texts")
+    return headers, properties, *content
 
 
 def task_message(

@@ -18,7 +18,7 @@ from typing import TypeVar
 import redis
 
 from celeriac.broker.message import Claim, Lease, Message, Settlement
-from celeriac.broker.queue import Queue, QueueNotDeclared
+from celeriac.broker.queue import Queue, QueueNotDeclared, RecordDamaged
 from celeriac.spec.policies import QueuePolicy
 from celeriac.worker.closing import Closing
 from celeriac.worker.prefetch import Prefetch
@@ -215,6 +215,9 @@ class Consumer:
         self.last_claim = time.monotonic()
         if claim.version != self._version:
             self.read_record()
+            self._version = (
+                claim.version
+            )  # so that one that cannot be read is not read again and again
         self._alone = len(claim.messages) == 1 and claim.messages[0].isolated
         if self._alone:
             message = claim.messages[0]
@@ -356,7 +359,11 @@ class Consumer:
 
     def read_record(self) -> None:
         """Read the queue's policy, where it may have changed."""
-        record = self.ask(self.queue.record)
+        try:
+            record = self.ask(self.queue.record)
+        except RecordDamaged as error:
+            logger.error("queue %s: %s; the policy stays what it was", self.queue.name, error)
+            return
         if record is not None:
             self._version, self._policy = record
 

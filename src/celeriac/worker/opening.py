@@ -14,7 +14,6 @@ from typing import Any
 from celery import Celery
 from celery.app.task import Context
 from celery.exceptions import NotRegistered
-from kombu.compression import decompress
 from kombu.exceptions import ContentDisallowed
 from kombu.serialization import loads, prepare_accept_content
 from kombu.utils.json import loads as load_json
@@ -24,10 +23,22 @@ from celeriac.broker.queue import Queue
 from celeriac.broker.signing import BadSignature
 from celeriac.client import envelope
 from celeriac.worker import quick  # noqa: F401 (Context knows our attempt, and is quick)
+from celeriac.worker.unpacking import decompress
 
 _JSON = "application/json"
 _UTF_8 = "utf-8"
 _decode = json.JSONDecoder().decode
+
+#: What Celery itself packs beside the arguments.
+_EMBED = frozenset({"callbacks", "errbacks", "chain", "chord"})
+#: What Celery's request can do, as a header of the same name would take it away.
+_METHODS = frozenset(
+    name
+    for name in dir(Context)
+    if callable(getattr(Context, name)) or isinstance(getattr(Context, name), property)
+)
+#: More than any count or number of seconds that makes sense, and less than what C code can hold.
+_MOST = 2**31
 
 #: What Celery calls these priorities. A normal message is one without.
 _NUMBERS = {"high": 0, "normal": None, "low": 9}
@@ -89,8 +100,7 @@ class Opener:
             headers, properties, content_type, encoding = envelope.decode(
                 head, message.id, message.task
             )
-            if "timelimit" in headers:
-                _check_limits(headers["timelimit"])
+            _check(headers)
             args, kwargs, embed = self._body(message.body, headers, content_type, encoding)
             return self._call(message, task, headers, properties, args, kwargs, embed)
         except ContentDisallowed as error:
@@ -121,10 +131,17 @@ class Opener:
         if content_type == _JSON and encoding == _UTF_8 and self._plain_json:
             # kombu's loads looks at every object for types of its own: a tenth of the cost of a message.
             loaded = load_json(body) if b"__type__" in body else _decode(body.decode())
-        else:
+        elif content_type in self._accept:
             loaded = loads(body, content_type, encoding, accept=self._accept)
+        else:
+            # kombu lets plain data and text pass without being asked, through any codec of Python's.
+            raise ContentDisallowed(f"Refusing to deserialize content of type {content_type}")
         args, kwargs, embed = loaded
-        return tuple(args), dict(kwargs), embed
+        return (
+            tuple(args),
+            dict(kwargs),
+            {name: it for name, it in (embed or {}).items() if name in _EMBED},
+        )
 
     def _call(
         self,
@@ -140,7 +157,7 @@ class Opener:
         priority = properties.get("priority")
         request: dict[str, Any] = {
             **headers,
-            **(embed or {}),
+            **embed,
             "id": message.id,
             "task": message.task,
             "retries": before + message.attempt,
@@ -160,13 +177,22 @@ class Opener:
         }
         if message.expires_ms:
             request["expires"] = datetime.fromtimestamp(message.expires_ms / 1000, UTC).isoformat()
-        limit = headers.get("max_attempts")
-        return Call(task, request, args, kwargs, limit if isinstance(limit, int) else None, before)
+        return Call(task, request, args, kwargs, headers.get("max_attempts"), before)
 
 
-def _check_limits(timelimit: Any) -> None:
-    if timelimit is not None:
-        hard, soft = timelimit
-        for limit in (hard, soft):
-            if limit is not None and not (isinstance(limit, int | float) and limit >= 0):
-                raise ValueError("a time limit must be a number of seconds")
+def _check(headers: dict[str, Any]) -> None:
+    """Look at the headers that this worker itself relies on. Raises ValueError."""
+    if not _METHODS.isdisjoint(headers):
+        raise ValueError(f"no header may be named {', '.join(_METHODS & headers.keys())}")
+    if headers.get("timelimit") is not None:
+        hard, soft = headers["timelimit"]
+        if not all(it is None or _is_number(it) for it in (hard, soft)):
+            raise ValueError("a time limit must be a number of seconds")
+    for name in ("max_attempts", "retries"):
+        count = headers.get(name)
+        if count is not None and not (isinstance(count, int) and 0 <= count < _MOST):
+            raise ValueError(f"{name} must be a number, and not a negative one")
+
+
+def _is_number(it: Any) -> bool:
+    return isinstance(it, int | float) and 0 <= it < _MOST

@@ -98,7 +98,7 @@ def undeliverable(app: Celery, message: Message, error: Undeliverable) -> None:
     with harmless(message):
         try:
             ignored = envelope.decode(message.head, message.id, message.task)[0]["ignore_result"]
-        except (ValueError, TypeError, AttributeError):
+        except ValueError:
             ignored = False
         if not ignored:
             app.backend.mark_as_failure(message.id, error.__cause__ or error)

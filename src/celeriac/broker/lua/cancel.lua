@@ -6,7 +6,8 @@ local id = ARGV[1]
 local gone, copies, member = 0, 0, id
 local packed = redis.call('HGET', BODIES, member)
 while packed do
-  if cmsgpack.unpack(packed)[ID] == id then
+  local v = unpacked(packed)
+  if v and v[ID] == id then
     redis.call('ZREM', DELAYED, member)
     redis.call('HDEL', BODIES, member)
     discard('cancelled')

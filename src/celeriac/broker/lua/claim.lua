@@ -6,23 +6,39 @@ local consumer, want, held = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 -- Isolated messages wait for an idle worker; after this long they stop others from claiming more.
 local ISOLATED_PATIENCE_MS = 30000
 
-local record = redis.call('HMGET', RECORD, 'version', 'paused', 'hold', 'order')
+local record = redis.call('HMGET', RECORD, 'version', 'paused', 'hold', 'order', 'maxMessageBytes')
 if not record[4] then return redis.error_reply('NOTDECLARED the queue has no record') end
-local version = tonumber(record[1])
+local version = tonumber(record[1]) or 0
 local paused = record[2] == '1' or record[3] == '1'
 local now = now_ms()
 redis.call('ZADD', WORKERS, int(now), consumer)
+-- Whose turn it is, and whether something is cancelled: asked for before anything is handed out.
+local turn = tonumber(redis.call('HGET', COUNTERS, 'turn') or 0) or 0
+if turn < 0 or turn > 1e9 or turn % 1 ~= 0 then turn = 0 end
+local any_cancelled = redis.call('ZCARD', CANCELLED) > 0
 promote(now, 128)
 if paused or want <= 0 then return {version, paused and 1 or 0, 0, -1, {}, {}} end
 
 local out, dropped, drops, waits = {}, {}, 0, {}
-local any_cancelled = redis.call('EXISTS', CANCELLED) == 1
+
+-- Longer than the queue accepts, by more than a retry may have added: no worker gets to see it.
+local largest = tonumber(record[5] or 0) or 0
+largest = largest > 0 and largest + GROWTH_BYTES or math.huge
+local function too_large(v)
+  return #v[HEAD] + #v[BODY] > largest
+end
 
 local function drop(letter, entry_id, flat, v)
+  check_refuge()
   redis.call('XACK', STREAM[letter], GROUP, entry_id)
   redis.call('XDEL', STREAM[letter], entry_id)
   drops = drops + 1
   if not v then return bury_garbage(flat, now) end
+  if too_large(v) then
+    local text = #v[HEAD] + #v[BODY] .. ' bytes are over limits.maxMessageBytes ' .. record[5]
+    remember(v, cjson.encode({reason = 'too_large', message = text, endedMs = now}))
+    return make_dead(v, 'too_large')
+  end
   local reason = 'expired'
   if not expired(v, now) then
     redis.call('ZREM', CANCELLED, v[ID])
@@ -36,7 +52,7 @@ end
 local function hand_out(letter, entry)
   local entry_id, flat = entry[1], entry[2]
   local v = values_of(flat)
-  if not v or expired(v, now) or (any_cancelled and redis.call('ZSCORE', CANCELLED, v[ID])) then
+  if not v or too_large(v) or expired(v, now) or (any_cancelled and redis.call('ZSCORE', CANCELLED, v[ID])) then
     return drop(letter, entry_id, flat, v)
   end
   waits[#waits + 1] = math.max(0, now - entry_ms(entry_id))
@@ -44,8 +60,14 @@ local function hand_out(letter, entry)
   out[#out + 1] = v
 end
 
+local broken
 local function draw(letter, most)
-  local got = redis.call('XREADGROUP', 'GROUP', GROUP, consumer, 'COUNT', most, 'STREAMS', STREAM[letter], '>')
+  local got = redis.pcall('XREADGROUP', 'GROUP', GROUP, consumer, 'COUNT', most, 'STREAMS', STREAM[letter], '>')
+  if got and got.err then
+    -- Others may be whole: theirs are handed out, and when there are none this is told.
+    broken = got
+    return 0
+  end
   if not got then return 0 end
   local entries = got[1][2]
   for _, entry in ipairs(entries) do hand_out(letter, entry) end
@@ -65,8 +87,7 @@ local alone = drawn_alone or held > 0 and isolated_waiting_ms() > ISOLATED_PATIE
 local left = want
 if not alone then
   -- `order` is a cycle of letters: whose turn it is to be served first, claim after claim.
-  local order = record[4]
-  local turn = tonumber(redis.call('HGET', COUNTERS, 'turn') or 0)
+  local order = string.find(record[4], '^[hnl]+$') and record[4] or 'hnl'
   local share = {h = 0, n = 0, l = 0}
   local whole = math.floor(want / #order)
   if whole > 0 then
@@ -99,15 +120,16 @@ if not alone then
 end
 
 -- More may be waiting than one worker took: pass the wake-up on.
-if (left == 0 or drawn_alone) and redis.call('LLEN', WAKE) == 0 then redis.call('LPUSH', WAKE, '1') end
+if (left == 0 or drawn_alone) and waiting_tokens() == 0 then redis.call('LPUSH', WAKE, '1') end
 
 observe('wait', waits)
+if broken and #out == 0 and drops == 0 then return broken end
 
 local next_due = -1
 if #out == 0 then
   -- Empty now, atomically: any wake-up left on the list is stale.
   if drops == 0 and not alone then redis.call('DEL', WAKE) end
   local soonest = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
-  if #soonest > 0 then next_due = math.max(0, tonumber(soonest[2]) - now) end
+  if #soonest > 0 then next_due = math.min(math.max(0, tonumber(soonest[2]) - now), 86400000) end
 end
 return {version, 0, #out == 0 and drops > 0 and 1 or 0, next_due, out, dropped}

@@ -20,6 +20,12 @@ local P, ID, TASK, ENQUEUED, ATTEMPT, DELIVERY, LOST, EXPIRES, HISTORY, HEAD, BO
 local HISTORY_BYTES = 16384
 -- More wake-ups than this may not wait on the list: a worker that wakes for one claims many messages.
 local WAKE_TOKENS = 16
+-- Ids and task names are no longer than this, counts and times have no more digits: what has is not ours.
+local NAME_BYTES, COUNT_DIGITS, TIME_DIGITS = 1024, 9, 15
+-- So much is kept of each value of an entry that is not ours, and so many of its values.
+local GARBAGE_BYTES, GARBAGE_VALUES = 16384, 64
+-- A message may grow by so much after it was accepted: a retry writes its head anew.
+local GROWTH_BYTES = 65536
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -31,12 +37,35 @@ local function int(n)
   return string.format('%.0f', n)
 end
 
+-- A counter that is no number begins anew: the law shows it, and messages move on.
 local function count(field, by)
-  if by ~= 0 then redis.call('HINCRBY', COUNTERS, field, by) end
+  if by == 0 then return end
+  local answer = redis.pcall('HINCRBY', COUNTERS, field, by)
+  if type(answer) == 'table' and answer.err then redis.pcall('HSET', COUNTERS, field, int(by)) end
+end
+
+-- Workers read the record again when its version is another one.
+local function bump_version(now)
+  local answer = redis.pcall('HINCRBY', RECORD, 'version', 1)
+  if type(answer) == 'table' and answer.err then redis.call('HSET', RECORD, 'version', int(now)) end
 end
 
 local function entry_ms(entry_id)
   return tonumber(string.match(entry_id, '^(%d+)'))
+end
+
+-- The eleven values of a message, or nil when they cannot be what we wrote.
+local function sound(v)
+  if v[P] ~= 'h' and v[P] ~= 'n' and v[P] ~= 'l' then return nil end
+  local q, a, d, l, x = v[ENQUEUED], v[ATTEMPT], v[DELIVERY], v[LOST], v[EXPIRES]
+  if #v[ID] > NAME_BYTES or #v[TASK] > NAME_BYTES or #v[HISTORY] > HISTORY_BYTES
+    or #q > TIME_DIGITS or #x > TIME_DIGITS
+    or #a > COUNT_DIGITS or #d > COUNT_DIGITS or #l > COUNT_DIGITS
+    or not string.find(q .. ' ' .. a .. ' ' .. d .. ' ' .. l .. ' ' .. x, '^%d+ %d+ %d+ %d+ %d+$')
+  then
+    return nil
+  end
+  return v
 end
 
 -- The values of a stream entry in the order of FIELDS, or nil for one that was not written by us.
@@ -47,11 +76,17 @@ local function values_of(flat)
     if flat[2 * n - 1] ~= FIELDS[n] then return nil end
     v[n] = flat[2 * n]
   end
-  if v[P] ~= 'h' and v[P] ~= 'n' and v[P] ~= 'l' then return nil end
-  for n = ENQUEUED, EXPIRES do
-    if not string.find(v[n], '^%d+$') then return nil end
+  return sound(v)
+end
+
+-- A delayed message as it was packed, or nil.
+local function unpacked(packed)
+  local fine, v = pcall(cmsgpack.unpack, packed)
+  if not fine or type(v) ~= 'table' then return nil end
+  for n = 1, 11 do
+    if type(v[n]) ~= 'string' then return nil end
   end
-  return v
+  return sound(v)
 end
 
 local function read(key, entry_id)
@@ -89,23 +124,16 @@ local function remember(v, line)
   v[HISTORY] = history
 end
 
+-- How many wake-ups wait. Whatever else somebody put there is deleted: a hint is not worth a message.
+local function waiting_tokens()
+  local tokens = redis.pcall('LLEN', WAKE)
+  if type(tokens) == 'number' then return tokens end
+  redis.call('DEL', WAKE)
+  return 0
+end
+
 local function wake()
-  if redis.call('LLEN', WAKE) < WAKE_TOKENS then redis.call('LPUSH', WAKE, '1') end
-end
-
--- A message whose workers died is run alone, so that it takes no neighbour over the limit.
-local function append(v)
-  local key = STREAM[v[P]]
-  if tonumber(v[LOST]) > 0 then
-    local isolate_after = tonumber(redis.call('HGET', RECORD, 'isolateAfter') or 2)
-    if tonumber(v[LOST]) >= isolate_after then key = ISOLATED end
-  end
-  redis.call('XADD', key, '*', unpack(flat_of(v)))
-end
-
-local function make_ready(v)
-  append(v)
-  wake()
+  if waiting_tokens() < WAKE_TOKENS then redis.call('LPUSH', WAKE, '1') end
 end
 
 local function make_delayed(v, due, now)
@@ -117,16 +145,42 @@ local function make_delayed(v, due, now)
     n = n + 1
     member = v[ID] .. '#' .. n
   end
-  redis.call('HSET', BODIES, member, cmsgpack.pack(v))
   redis.call('ZADD', DELAYED, int(due), member)
+  redis.call('HSET', BODIES, member, cmsgpack.pack(v))
+end
+
+-- A stream that somebody wrote over, or whose ids are used up, takes no entries: the message waits a minute.
+local function append(key, flat, v)
+  local answer = redis.pcall('XADD', key, '*', unpack(flat))
+  if type(answer) == 'table' and answer.err then
+    local now = now_ms()
+    make_delayed(v, now + 60000, now)
+    return false
+  end
+  return true
+end
+
+-- A message whose workers died is run alone, so that it takes no neighbour over the limit.
+local function enter(v)
+  local key = STREAM[v[P]]
+  if tonumber(v[LOST]) > 0 then
+    local isolate_after = tonumber(redis.call('HGET', RECORD, 'isolateAfter') or 2) or 2
+    if tonumber(v[LOST]) >= isolate_after then key = ISOLATED end
+  end
+  append(key, flat_of(v), v)
+end
+
+local function make_ready(v)
+  enter(v)
+  wake()
 end
 
 local function make_dead(v, reason)
   local flat = flat_of(v)
   flat[23], flat[24] = 'r', reason
-  redis.call('XADD', DEAD, '*', unpack(flat))
+  if not append(DEAD, flat, v) then return end
   count('dead', 1)
-  local most = tonumber(redis.call('HGET', RECORD, 'deadMessages') or 0)
+  local most = tonumber(redis.call('HGET', RECORD, 'deadMessages') or 0) or 0
   if most > 0 and redis.call('XLEN', DEAD) > most then
     count('purged', redis.call('XTRIM', DEAD, 'MAXLEN', int(most)))
   end
@@ -139,14 +193,27 @@ end
 
 -- An entry that somebody XADDed by hand, or that is damaged: kept for inspection, never handed out.
 local function bury_garbage(flat, now)
-  local body = cmsgpack.pack(flat)
+  local kept = {}
+  for n = 1, math.min(#flat, GARBAGE_VALUES) do kept[n] = string.sub(flat[n], 1, GARBAGE_BYTES) end
+  local body = cmsgpack.pack(kept)
   make_dead({'n', '', '', int(now), '0', '0', '0', '0', '', '', body}, 'undecodable')
   count('accepted', 1)
+end
+
+-- A script that fails half-way keeps what it did. So what a message may need after it was taken away is
+-- asked for first: where all else fails, it is delayed.
+local checked = false
+local function check_refuge()
+  if checked then return end
+  redis.call('ZCARD', DELAYED)
+  redis.call('HEXISTS', BODIES, '')
+  checked = true
 end
 
 -- Takes a leased entry away from its worker. XACK's answer is the fence: a reclaimed message is a new
 -- entry, so an id in the pending list belongs to its first claimer for ever. Returns nil when it is gone.
 local function take(key, entry_id, now)
+  check_refuge()
   if redis.call('XACK', key, GROUP, entry_id) == 0 then return nil end
   local flat = read(key, entry_id)
   if not flat then return nil end
@@ -166,7 +233,7 @@ local function put_back(v, charged, reason, worker, now)
       reason = reason, worker = worker, attempt = tonumber(v[ATTEMPT]),
       delivery = tonumber(v[DELIVERY]), endedMs = now,
     }))
-    local limit = tonumber(redis.call('HGET', RECORD, 'maxDeliveries') or 5)
+    local limit = tonumber(redis.call('HGET', RECORD, 'maxDeliveries') or 5) or 5
     if tonumber(v[LOST]) >= limit then
       make_dead(v, 'delivery_limit')
       return
@@ -192,8 +259,11 @@ local function promote(now, limit)
   redis.call('ZREM', DELAYED, unpack(due))
   redis.call('HDEL', BODIES, unpack(due))
   for n = 1, #due do
-    -- Expired ones too: the claim that drops them tells their worker.
-    if packed[n] then append(cmsgpack.unpack(packed[n])) end
+    if packed[n] then
+      local v = unpacked(packed[n])
+      -- Expired ones too: the claim that drops them tells their worker.
+      if v then enter(v) else bury_garbage({due[n], packed[n]}, now) end
+    end
   end
   wake()
   return #due

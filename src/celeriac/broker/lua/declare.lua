@@ -7,13 +7,13 @@ for _, letter in ipairs(LETTERS) do
   if made.err and not string.find(made.err, 'BUSYGROUP') then return made end
 end
 local changed = false
-local kept = ARGV[1] == '1' and redis.call('HEXISTS', RECORD, 'policy') == 1
+local kept = ARGV[1] == '1' and redis.call('HEXISTS', RECORD, 'policy') + redis.call('HEXISTS', RECORD, 'order') == 2
 for at = 2, kept and 0 or #ARGV, 2 do
   changed = changed or redis.call('HGET', RECORD, ARGV[at]) ~= ARGV[at + 1]
 end
 if changed then
   redis.call('HSET', RECORD, unpack(ARGV, 2))
-  redis.call('HINCRBY', RECORD, 'version', 1)
+  bump_version(now_ms())
   wake()
 end
-return tonumber(redis.call('HGET', RECORD, 'version'))
+return tonumber(redis.call('HGET', RECORD, 'version')) or 0

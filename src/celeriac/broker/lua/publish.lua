@@ -5,7 +5,7 @@
 local now = now_ms()
 local base, total = ARGV[1], tonumber(ARGV[2])
 local limits = redis.call('HMGET', RECORD, 'maxMessages', 'maxMessageBytes')
-local room, bytes = tonumber(limits[1] or 0), tonumber(limits[2] or 0)
+local room, bytes = tonumber(limits[1] or 0) or 0, tonumber(limits[2] or 0) or 0
 if room > 0 then
   local waiting = redis.call('ZCARD', DELAYED)
   for _, letter in ipairs(LETTERS) do waiting = waiting + redis.call('XLEN', STREAM[letter]) end
@@ -14,7 +14,12 @@ else
   room = math.huge
 end
 
+
+local reserved
 local function accept(at)
+  reserved = nil
+  if #ARGV[at + 1] > NAME_BYTES then return 'refused', 'an id may have ' .. NAME_BYTES .. ' bytes' end
+  if #ARGV[at + 2] > NAME_BYTES then return 'refused', "a task's name may have " .. NAME_BYTES .. ' bytes' end
   if bytes > 0 and #ARGV[at + 3] + #ARGV[at + 4] > bytes then
     return 'refused', 'message of ' .. (#ARGV[at + 3] + #ARGV[at + 4]) .. ' bytes is over limits.maxMessageBytes ' .. bytes
   end
@@ -23,8 +28,10 @@ local function accept(at)
     if (tonumber(ARGV[at + 8]) or 0) <= 0 then return 'refused', 'dedup_key without a dedup_ttl_ms' end
     local key = base .. 'dedup:' .. ARGV[at + 7]
     if not redis.call('SET', key, ARGV[at + 1], 'NX', 'PX', ARGV[at + 8]) then
-      return 'duplicate', redis.call('GET', key)
+      local first = redis.pcall('GET', key)
+      return 'duplicate', type(first) == 'string' and first or ''
     end
+    reserved = key
   end
   local delay, ttl = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
   local expires = ttl > 0 and int(now + ttl) or '0'
@@ -40,7 +47,12 @@ end
 
 local notes, accepted, duplicates = {}, 0, 0
 for n = 0, total - 1 do
-  local status, detail = accept(3 + 9 * n)
+  local fine, status, detail = pcall(accept, 3 + 9 * n)
+  if not fine then
+    -- A key is not what it should be: this message is refused, and those before it are what they are.
+    status, detail = 'refused', type(status) == 'table' and status.err or tostring(status)
+    if reserved then redis.call('DEL', reserved) end
+  end
   if status then
     notes[#notes + 1] = {n, status, detail}
     if status == 'duplicate' then duplicates = duplicates + 1 end
