@@ -16,6 +16,7 @@ from celeriac.broker.message import (
 
 #: The end of the year 9999: no later time can be shown.
 LAST_MS = 253_402_300_800_000
+_NUMBERS = frozenset({"startedMs", "endedMs", "attempt", "delivery"})
 _STREAMS = ("high", "normal", "low", "isolated")
 _PRIORITY: dict[bytes, Priority] = {b"h": "high", b"n": "normal", b"l": "low"}
 
@@ -114,9 +115,15 @@ def _number(raw: Any) -> int:
         return raw if isinstance(raw, int) else 0
 
 
+def _is_ours(name: str, it: Any) -> bool:
+    if name in _NUMBERS:
+        return isinstance(it, int) and 0 <= it < LAST_MS
+    return isinstance(it, str)
+
+
 def _line(line: bytes) -> dict[str, Any]:
     with suppress(ValueError, RecursionError):
         told = json.loads(line)
         if isinstance(told, dict):
-            return told
+            return {name: it for name, it in told.items() if _is_ours(name, it)}
     return {"reason": "unreadable", "message": line[:500].decode("utf-8", "replace")}

@@ -146,9 +146,14 @@ def _history(line: dict[str, Any]) -> dict[str, Any]:
 def _decoded(raw: bytes) -> Any:
     """JSON as it is, text as text, anything else as its repr."""
     try:
-        return json.loads(raw)
-    except ValueError:
+        read = json.loads(raw)
+        json.dumps(
+            read, ensure_ascii=False
+        ).encode()  # what cannot be written again is shown as text
+    except (ValueError, RecursionError):
         pass
+    else:
+        return read
     try:
         return raw.decode()
     except UnicodeDecodeError:
