@@ -137,11 +137,10 @@ class Opener:
             # kombu lets plain data and text pass without being asked, through any codec of Python's.
             raise ContentDisallowed(f"Refusing to deserialize content of type {content_type}")
         args, kwargs, embed = loaded
-        return (
-            tuple(args),
-            dict(kwargs),
-            {name: it for name, it in (embed or {}).items() if name in _EMBED},
-        )
+        embed = embed or {}
+        if not embed.keys() <= _EMBED:
+            embed = {name: it for name, it in embed.items() if name in _EMBED}
+        return tuple(args), dict(kwargs), embed
 
     def _call(
         self,
