@@ -40,7 +40,7 @@ from celeriac.broker.message import (
     Settlement,
 )
 from celeriac.broker.record import record_fields
-from celeriac.broker.refusal import OF_A_CLUSTER, explained
+from celeriac.broker.refusal import OF_A_CLUSTER, NewerLayout, explained
 from celeriac.broker.replication import Replication
 from celeriac.broker.scripts import Argument, script
 from celeriac.broker.signing import SigningKeys
@@ -117,6 +117,9 @@ class Queue:
                 raise ResponseError(OF_A_CLUSTER) from error
             if "WRONGTYPE" in str(error):
                 raise ResponseError(damage.described(self.client, self.keys, str(error))) from error
+            told = explained(error)
+            if isinstance(told, NewerLayout):
+                raise told from error
             raise
 
     # --- the record -----------------------------------------------------------------------------

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from celeriac.spec.policies import PriorityPolicy, QueuePolicy
 
+#: How a queue lies on the server: its keys, the fields of a message, the meaning of the record. It grows
+#: when a release before could not handle what is written; lua/common.lua knows it, too.
+LAYOUT = 1
+
 
 def record_fields(policy: QueuePolicy) -> dict[str, str]:
     """Flatten a policy into the fields of the record's hash."""
     max_deliveries = policy.dead_letter.max_deliveries
     return {
         "policy": policy.model_dump_json(by_alias=True),
+        "layout": str(LAYOUT),
         "paused": "1" if policy.paused else "0",
         "order": serving_order(policy.priority),
         "maxDeliveries": str(max_deliveries),

@@ -16,6 +16,10 @@ class BrokerRefuses(ResponseError):
     """The broker accepts no messages at the moment, and wrote nothing; it may later."""
 
 
+class NewerLayout(BrokerRefuses):
+    """A newer release has written to the queue what this one may not understand; it changed nothing."""
+
+
 class BrokerFull(OutOfMemoryError, BrokerRefuses):
     """The broker has reached its maxmemory."""
 
@@ -23,6 +27,8 @@ class BrokerFull(OutOfMemoryError, BrokerRefuses):
 def explained(error: ResponseError) -> ResponseError:
     """Say what a refusal means; any other error comes back as it is."""
     text = str(error)
+    if text.startswith("NEWERLAYOUT"):
+        return NewerLayout(text.partition(" ")[2])
     if isinstance(error, OutOfMemoryError):
         return BrokerFull(
             "the broker is full and accepts no messages until there is room below its maxmemory; "

@@ -37,6 +37,7 @@ def test_the_fields_say_what_the_policy_says() -> None:
     assert record == {
         "paused": "1",
         "order": "h" * 19 + "n" + "h" * 19 + "l",
+        "layout": "1",
         "maxDeliveries": "7",
         "isolateAfter": "2",
         "deadMessages": "9",

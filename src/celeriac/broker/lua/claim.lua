@@ -6,8 +6,10 @@ local consumer, want, held = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 -- Isolated messages wait for an idle worker; after this long they stop others from claiming more.
 local ISOLATED_PATIENCE_MS = 30000
 
-local record = redis.call('HMGET', RECORD, 'version', 'paused', 'hold', 'order', 'maxMessageBytes')
+local record = redis.call('HMGET', RECORD, 'version', 'paused', 'hold', 'order', 'maxMessageBytes', 'layout')
 if not record[4] then return redis.error_reply('NOTDECLARED the queue has no record') end
+local refusal = beyond_us(record[6])
+if refusal then return refusal end
 local version = tonumber(record[1]) or 0
 local paused = record[2] == '1' or record[3] == '1'
 local now = now_ms()

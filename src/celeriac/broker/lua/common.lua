@@ -27,6 +27,17 @@ local GARBAGE_BYTES, GARBAGE_VALUES = 16384, 64
 -- A message may grow by so much after it was accepted: a retry writes its head anew.
 local GROWTH_BYTES = 65536
 
+-- How the queue lies on the server. A release reads its own layout and the one before (docs/adr/0018).
+local LAYOUT = 1
+
+-- An error when a newer release has written here in a way that this one may not understand, else nil.
+local function beyond_us(layout)
+  local theirs = tonumber(layout or 1) or 1
+  if theirs <= LAYOUT then return nil end
+  return redis.error_reply('NEWERLAYOUT the queue has the data layout ' .. theirs .. ', and this release knows '
+    .. LAYOUT .. ' at most: use the newer release; nothing was changed')
+end
+
 local function now_ms()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)

@@ -2,6 +2,8 @@
 -- Writes the queue's record. ARGV: '1' to leave a record that is there as it is, else '0'; field, value, ...
 -- Returns the record's version, which grows when any field changed: a newer release may derive other
 -- fields from the same policy.
+local refusal = beyond_us(redis.call('HGET', RECORD, 'layout'))
+if refusal then return refusal end
 for _, letter in ipairs(LETTERS) do
   local made = redis.pcall('XGROUP', 'CREATE', STREAM[letter], GROUP, '0', 'MKSTREAM')
   if made.err and not string.find(made.err, 'BUSYGROUP') then return made end

@@ -4,7 +4,9 @@
 -- Returns only what was not simply accepted: {index, status, detail}...
 local now = now_ms()
 local base, total = ARGV[1], tonumber(ARGV[2])
-local limits = redis.call('HMGET', RECORD, 'maxMessages', 'maxMessageBytes')
+local limits = redis.call('HMGET', RECORD, 'maxMessages', 'maxMessageBytes', 'layout')
+local refusal = beyond_us(limits[3])
+if refusal then return refusal end
 local room, bytes = tonumber(limits[1] or 0) or 0, tonumber(limits[2] or 0) or 0
 if room > 0 then
   local waiting = redis.call('ZCARD', DELAYED)

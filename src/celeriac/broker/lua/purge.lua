@@ -1,6 +1,8 @@
 #!lua flags=allow-oom
 -- Deletes waiting messages. ARGV: what ('h', 'n', 'l', 'i': ready ones of that stream, 'delayed',
 -- 'dead'), limit, then for 'dead' entry ids. Leased messages are never touched. Returns how many went.
+local refusal = beyond_us(redis.call('HGET', RECORD, 'layout'))
+if refusal then return refusal end
 local what, limit, gone = ARGV[1], tonumber(ARGV[2]), 0
 if what == 'dead' then
   if #ARGV > 2 then gone = redis.call('XDEL', DEAD, unpack(ARGV, 3)) end

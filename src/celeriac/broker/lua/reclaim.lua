@@ -2,6 +2,8 @@
 -- Makes messages with an expired lease ready again, and forgets workers that left.
 -- ARGV: lease ms, limit, and 'now', or 'watch' to be careful, or 'look' to reclaim nothing.
 -- Returns how many messages were reclaimed.
+local refusal = beyond_us(redis.call('HGET', RECORD, 'layout'))
+if refusal then return refusal end
 local lease, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now, back, busy = now_ms(), 0, {}
 if ARGV[3] ~= 'now' then

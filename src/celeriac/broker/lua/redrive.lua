@@ -1,6 +1,8 @@
 #!lua flags=allow-oom
 -- Moves dead letters back to their queue with a fresh count of attempts and deliveries; the history
 -- stays. ARGV: dead-letter entry ids. Returns how many moved: one that is gone already is skipped.
+local refusal = beyond_us(redis.call('HGET', RECORD, 'layout'))
+if refusal then return refusal end
 check_refuge()
 local now, moved = now_ms(), 0
 for _, entry_id in ipairs(ARGV) do
