@@ -22,6 +22,7 @@ from redis.exceptions import MovedError, OutOfMemoryError, ResponseError
 
 from celeriac.broker import damage
 from celeriac.broker import stats as statistics
+from celeriac.broker.cluster import ClusterClient
 from celeriac.broker.keys import DEFAULT_PREFIX, QueueKeys, index_key
 from celeriac.broker.message import (
     PRIORITIES,
@@ -102,6 +103,8 @@ class Queue:
         self.keys = QueueKeys.of(name, prefix=prefix)
         self.signing = signing
         self.replication = replication
+        #: Whether :meth:`ask_claim` may be used: not where the queue may be on its way to another node.
+        self.asks_ahead = not isinstance(client, ClusterClient)
         self._indexed = False
 
     def _run(self, name: str, *args: Argument, client: redis.Redis | None = None) -> Any:

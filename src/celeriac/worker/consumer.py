@@ -172,6 +172,8 @@ class Consumer:
         """
         if self._ahead is not None or self._alone or self._unsure or self.closing.is_set():
             return
+        if not self.queue.asks_ahead:
+            return
         self.settle()
         room = self.prefetch.capacity - self.held
         if room > 0:

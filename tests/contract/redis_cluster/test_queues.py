@@ -18,6 +18,7 @@ from celeriac.broker.queue import Queue, queues, stats_of
 from celeriac.broker.slots import slot_of
 from celeriac.broker.topology import ClusterUnavailable
 from celeriac.client.progress import QueueProgress
+from celeriac.worker.consumer import Consumer
 from tests.contract.broker.handy import claim, drain, new, policy, settle, some
 from tests.contract.broker.life import live
 from tests.redis_cluster import RedisCluster
@@ -34,6 +35,22 @@ def test_queues_lead_their_whole_lives(
     for name in names:
         live(Queue(client, f"{name}-again"))
     assert set(names) <= set(queues(client))
+
+
+def test_a_worker_asks_for_nothing_ahead_of_a_queue_that_may_move(
+    client: redis.Redis, names: list[str]
+) -> None:
+    for name in names:
+        queue = Queue(client, name)
+        queue.declare(policy())
+        queue.publish(some(20))
+        consumer = Consumer(queue, "w", slots=15)
+        assert consumer.claim()
+        consumer.prefetch.observe(0.0001)
+        consumer.claim_ahead()
+        assert not consumer.asking
+        assert consumer.claim()
+        assert consumer.waiting.qsize() == 20
 
 
 def test_dead_letters_of_every_node_are_listed_and_redriven(
