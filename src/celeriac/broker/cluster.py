@@ -31,8 +31,6 @@ from celeriac.broker.cluster_pipeline import ClusterPipeline
 from celeriac.broker.slots import Address, guarded, key_of, slot_of
 from celeriac.broker.topology import ClusterUnavailable, NotReached, Topology
 
-#: How long a command waits for a slot that is on its way to another node. Seconds.
-PATIENCE_S = 5.0
 _PAUSE_S = 0.1
 
 
@@ -99,6 +97,9 @@ class ClusterClient(redis.Redis):
     Transactions and subscriptions belong to one node: see `node_of`.
     """
 
+    #: How long a command waits for a slot that is on its way to another node. Seconds.
+    patience_s = 5.0
+
     def __init__(
         self,
         topology: Topology,
@@ -115,7 +116,7 @@ class ClusterClient(redis.Redis):
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run a command on the node of its key. Raises redis-py's errors.
 
-        While a slot moves between nodes, waits up to PATIENCE_S; then raises ClusterUnavailable.
+        While a slot moves between nodes, waits up to `patience_s`; then raises ClusterUnavailable.
         """
         key = key_of(args)
         if key is None:
@@ -218,10 +219,11 @@ class _Route:
         self._refusals += 1
         now = time.monotonic()
         if self._refusals == 1:
-            self._until = now + PATIENCE_S
+            self._until = now + self._client.patience_s
         elif now > self._until:
             raise ClusterUnavailable(
-                f"slot {self._slot} is still on its way to another node after {PATIENCE_S:.0f} s: {error}"
+                f"slot {self._slot} is still on its way to another node after "
+                f"{self._client.patience_s:.0f} s: {error}"
             ) from error
         if self._refusals > 3:
             time.sleep(min(_PAUSE_S, 0.001 * 2**self._refusals))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable
-from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.client import Pipeline
-from redis.exceptions import AskError, ClusterDownError, NoScriptError, RedisError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
 
-from celeriac.broker.slots import Address, guarded, key_of, slot_of
+from celeriac.broker.slots import Address, guarded, is_script, key_of, slot_of
 from celeriac.broker.topology import ClusterUnavailable, NotReached
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class ClusterPipeline(Pipeline):
     """Commands that are sent together, each to the node of its key; one without a key goes to all of these.
 
-    Commands run in order on each node, and in no order between nodes.
+    Commands run in order on each node, over one connection, and in no order between nodes.
     """
 
     def __init__(self, cluster: ClusterClient) -> None:
@@ -55,20 +55,27 @@ class _Sending:
         self.reached = False
 
     def run(self) -> list[Any]:
+        """Send in rounds: what was refused goes where it belongs by then, with all that goes everywhere."""
         waiting = [at for at, key in enumerate(self._keys) if key is not None]
-        while waiting:
+        until = time.monotonic() + self._cluster.patience_s
+        rounds = 0
+        while waiting and (not rounds or time.monotonic() < until):
+            if rounds > 2:
+                time.sleep(min(0.1, 0.001 * 2**rounds))
+            rounds += 1
             waiting = self._round(waiting)
+        self._note(waiting, [ClusterUnavailable(str(self._answers[at])) for at in waiting])
         return self._answers
 
     def _round(self, waiting: Iterable[int]) -> list[int]:
-        """Send commands; return those whose node cannot be reached, and which another may have by now."""
+        """Send commands; return those that are to be sent again."""
         again: list[int] = []
         for address, group in self._groups(waiting).items():
             if address in self._down:
                 self._note(group, [self._down[address]] * len(group))
                 continue
             try:
-                self._send(address, group)
+                again += self._send(address, group)
             except NotReached as error:
                 self._down[address] = error
                 self._cluster.topology.doubt(address)
@@ -81,46 +88,49 @@ class _Sending:
     def _groups(self, waiting: Iterable[int]) -> dict[Address, list[int]]:
         groups: dict[Address, list[int]] = defaultdict(list)
         for at in waiting:
-            key = self._keys[at]
-            assert key is not None
             try:
-                groups[self._cluster.topology.primary(slot_of(key))].append(at)
+                groups[self._cluster.topology.primary(self._slot(at))].append(at)
             except RedisError as error:
                 self._note([at], [error])
         return groups
 
-    def _send(self, address: Address, group: list[int]) -> None:
+    def _send(self, address: Address, group: list[int]) -> list[int]:
+        """Send to one node; return what it refused."""
         everywhere = [at for at, key in enumerate(self._keys) if key is None]
         order = sorted(everywhere + group)
         pipeline = self._cluster.node(address).pipeline(transaction=False)
         for at in order:
             args, options = self._commands[at]
             pipeline.execute_command(*guarded(args), **options)
-        found = pipeline.execute(raise_on_error=False)
+        self._note(order, pipeline.execute(raise_on_error=False))
         self.reached = True
-        self._note(order, found)
-        for at, answer in zip(order, found, strict=True):
-            if isinstance(answer, AskError | TryAgainError):
-                self._note([at], [self._redirected(at)])
+        return [at for at in group if self._is_refused(at, address)]
+
+    def _is_refused(self, at: int, address: Address) -> bool:
+        answer = self._answers[at]
+        if isinstance(answer, MovedError):
+            host, port = answer.node_addr
+            self._cluster.topology.moved(self._slot(at), (host or address[0], port))
+            return True
+        if isinstance(answer, AskError) and not is_script(self._commands[at][0]):
+            self._note([at], [self._asked(at)])
+            return False
+        # A script that is sent on while its slot moves would only be refused there.
+        return isinstance(answer, AskError | TryAgainError)
+
+    def _asked(self, at: int) -> Any:
+        args, options = self._commands[at]
+        try:
+            return self._cluster.execute_command(*args, **options)
+        except RedisError as error:
+            return error
+
+    def _slot(self, at: int) -> int:
+        key = self._keys[at]
+        assert key is not None
+        return slot_of(key)
 
     def _note(self, group: Iterable[int], answers: Iterable[Any]) -> None:
         for at, answer in zip(group, answers, strict=True):
             down = isinstance(answer, ClusterDownError)
             self._answers[at] = ClusterUnavailable(str(answer)) if down else answer
-
-    def _redirected(self, at: int) -> Any:
-        args, options = self._commands[at]
-        try:
-            try:
-                return self._cluster.execute_command(*args, **options)
-            except NoScriptError:
-                # Where it was sent on to, nobody has heard of the script that comes along.
-                whole = ("EVAL", self._scripts()[args[1]], *args[2:])
-                return self._cluster.execute_command(*whole, **options)
-        except RedisError as error:
-            return error
-
-    def _scripts(self) -> dict[str, str]:
-        """The texts of scripts among the commands, by their digests."""
-        texts = [args[2] for args, _ in self._commands if args[:2] == ("SCRIPT", "LOAD")]
-        return {sha1(text.encode(), usedforsecurity=False).hexdigest(): text for text in texts}

@@ -31,12 +31,17 @@ def slot_of(key: str | bytes) -> int:
 def key_of(args: Sequence[Any]) -> str | bytes | None:
     """The first key of a command, as our own commands have it; None for one without keys."""
     name = args[0]
-    if name in _SCRIPTS:
+    if is_script(args):
         return args[3] if int(args[2]) else None
     if name.partition(" ")[0] in _KEYLESS or len(args) < 2:
         return None
     key: str | bytes = args[1]
     return key
+
+
+def is_script(args: Sequence[Any]) -> bool:
+    """Whether a command runs a script."""
+    return args[0] in _SCRIPTS
 
 
 def guarded(args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -45,7 +50,7 @@ def guarded(args: tuple[Any, ...]) -> tuple[Any, ...]:
     Nodes disown the missing keys of a slot that moves. A script whose keys are all there would start, and
     be stopped half-way by the first key that it removes or makes; one with a missing key does not start.
     """
-    if args[0] not in _SCRIPTS or not int(args[2]):
+    if not is_script(args) or not int(args[2]):
         return args
     count = int(args[2])
     at = 3 + count

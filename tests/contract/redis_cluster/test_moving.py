@@ -10,10 +10,11 @@ import pytest
 import redis
 
 from celeriac import Client
-from celeriac.broker import cluster as cluster_module
+from celeriac.broker.cluster import ClusterClient
 from celeriac.broker.many import ManyQueues
 from celeriac.broker.message import DeadLetter, QueueStats
 from celeriac.broker.queue import Queue
+from celeriac.broker.scripts import script
 from celeriac.broker.topology import ClusterUnavailable
 from tests.contract.broker.handy import claim, drain, ids, new, policy, settle, some
 from tests.redis_cluster import Node, RedisCluster
@@ -88,7 +89,7 @@ def test_a_script_is_refused_rather_than_stopped_half_way(
 ) -> None:
     before = queue.stats()
     with cluster.moving(slot, elsewhere), monkeypatch.context() as patch:
-        patch.setattr(cluster_module, "PATIENCE_S", 0.2)
+        patch.setattr(ClusterClient, "patience_s", 0.2)
         # It would drop m0, and with it the last of the cancelled: a key that would then be disowned.
         with pytest.raises(ClusterUnavailable, match="on its way to another node"):
             queue.claim("w", count=4)
@@ -127,3 +128,28 @@ def test_a_slot_may_move_there_and_back(
             cluster.move(slot, (elsewhere, home)[number % 2])
             producer.send(queue.name, "t", id=f"n{number}")
             assert drain(queue) == [f"n{number}"]
+
+
+def test_what_travels_with_a_command_goes_where_the_command_went(
+    cluster: RedisCluster, client: redis.Redis, queue: Queue, slot: int, elsewhere: Node
+) -> None:
+    """A pipeline that writes and then asks how many replicas know it must ask where it wrote."""
+    read = script("stats")
+    queue.stats()
+
+    def ask() -> list[object]:
+        pipeline = client.pipeline(transaction=False)
+        pipeline.execute_command("SCRIPT", "LOAD", read.text)
+        pipeline.execute_command("EVALSHA", read.sha, len(queue.keys.all), *queue.keys.all)
+        pipeline.execute_command("INFO", "server")
+        return pipeline.execute()
+
+    cluster.move(slot, elsewhere)
+    assert ask()[2]["tcp_port"] == elsewhere.port  # type: ignore[index]
+    assert isinstance(client, ClusterClient)
+    home = next(node for node in cluster.primaries() if node is not elsewhere)
+    with cluster.moving(slot, home), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClusterClient, "patience_s", 0.2)
+        with pytest.raises(ClusterUnavailable):
+            ask()
+    assert ask()[2]["tcp_port"] == cluster.owner(slot).port  # type: ignore[index]
