@@ -115,6 +115,7 @@ class RedisCluster:
     def __init__(
         self, folder: Path, *, binary: Path, primaries: int = 3, options: Sequence[str] = ()
     ) -> None:
+        self.folder = folder
         self.nodes = [
             Node(binary, folder / f"node{number}", options) for number in range(2 * primaries)
         ]

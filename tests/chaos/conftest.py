@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from celeriac.chaos.table import Row, table
+from tests.chaos.clustered import Clustered
 from tests.chaos.ours import Celeriac
 from tests.chaos.settings import LONG, SEED
 from tests.chaos.stock import Stock
@@ -40,6 +41,12 @@ def _make(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[.
 def celeriac_arena(_make: Callable[..., Any]) -> Callable[..., Celeriac]:
     """Make an arena of ours; keyword arguments are those of Celeriac."""
     return lambda **options: _make(Celeriac, **options)
+
+
+@pytest.fixture
+def clustered_arena(_make: Callable[..., Any]) -> Callable[..., Clustered]:
+    """Make an arena on a cluster; keyword arguments are those of Clustered."""
+    return lambda **options: _make(Clustered, **options)
 
 
 @pytest.fixture

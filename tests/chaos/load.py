@@ -5,17 +5,29 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
+from random import Random
+from typing import Protocol
 
 from celeriac.chaos.processes import Fleet, eventually
-from tests.chaos.arena import Arena, Job, work
+from celeriac.chaos.scene import Scene
+from tests.chaos.arena import Job, work
 from tests.chaos.ours import Celeriac
 
 
+class Fed(Protocol):
+    """Where jobs can be sent for sure."""
+
+    random: Random
+
+    def send_surely(self, jobs: Sequence[Job]) -> None:
+        """Publish jobs until the broker says that it has them."""
+
+
 @contextmanager
-def feeding(arena: Arena, jobs: list[Job], *, seconds: float) -> Iterator[threading.Thread]:
+def feeding(arena: Fed, jobs: list[Job], *, seconds: float) -> Iterator[threading.Thread]:
     """Publish jobs in the background, spread over so many seconds."""
     start, step = time.monotonic(), seconds / len(jobs)
 
@@ -52,7 +64,7 @@ def all_resume(arena: Celeriac, fleet: Fleet) -> None:
     eventually(seen, within_s=10, what="every worker resumes")
 
 
-def resumed_s(arena: Arena, since: Iterable[float]) -> float:
+def resumed_s(arena: Scene, since: Iterable[float]) -> float:
     """The longest time from one of these moments (monotonic seconds) to the next job that ends."""
     ends = sorted(run.finished for run in arena.history.read().runs if run.finished is not None)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from celeriac.chaos.checker import Verdict
+from celeriac.chaos.scene import Pool, Scene
 from celeriac.chaos.table import Row
-from tests.chaos.arena import Arena, Pool
 
 
 def row(
     fault: str,
-    arena: Arena,
+    arena: Scene,
     pool: Pool,
     verdict: Verdict,
     *,

@@ -26,10 +26,11 @@ class _Held:
         self.pool = pool
         self.pid = os.getpid()
         self.busy = False
-        self.connection: Any = pool.get_connection()
+        self.connection: Any = None  # also when the server cannot be reached
+        self.connection = pool.get_connection()
 
     def __del__(self) -> None:
-        if self.pid == os.getpid():
+        if self.connection is not None and self.pid == os.getpid():
             self.pool.release(self.connection)
 
     def make_ready(self) -> None:
