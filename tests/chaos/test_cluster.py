@@ -95,7 +95,7 @@ def test_slots_move_and_primaries_die(
 def test_what_no_replica_had_is_lost_unless_it_must_have_it(
     replicas: int, clustered_arena: Callable, report: Callable
 ):
-    """The replica's link is cut, its primary goes on alone, and dies: the last words are lost, and counted."""
+    """A replica's link is cut, its primary goes on alone, and dies: its last words are lost, and counted."""
     options = ("--min-replicas-to-write", str(replicas))
     arena: Clustered = clustered_arena(binary=str(find_server()), options=options)
     names = list(arena.queues)[:2]  # which lie on one node
