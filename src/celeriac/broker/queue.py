@@ -183,6 +183,8 @@ class Queue:
         receipts: list[Receipt] = []
         try:
             self._index()
+            if len(messages) == 1 and self._publish_one(messages[0]):
+                return [Receipt(messages[0].id, "accepted")]
             for chunk in _chunks(messages):
                 receipts += self._publish_chunk(chunk)
         except redis.RedisError as error:
@@ -190,6 +192,14 @@ class Queue:
             told.receipts = receipts  # type: ignore[attr-defined]
             raise told from (None if told is error else error)
         return receipts
+
+    def _publish_one(self, message: NewMessage) -> bool:
+        """Publish a plain message by the short script; False when it has to go by the general one."""
+        if message.delay_ms or message.ttl_ms or message.dedup_key:
+            return False
+        head = self.sign(message.id, message.task, message.head, message.body)
+        letter = _LETTER[message.priority]
+        return bool(self._run("publish_one", letter, message.id, message.task, head, message.body))
 
     def _publish_chunk(self, chunk: Sequence[NewMessage]) -> list[Receipt]:
         args: list[Argument] = [self.keys.base, len(chunk)]

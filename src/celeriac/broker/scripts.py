@@ -1,8 +1,8 @@
 """Loads the Lua scripts that move messages, and runs them by digest.
 
-Each script is its shebang line, then lua/common.lua, then its own text. A server that lost its
-script cache (a restart, SCRIPT FLUSH) answers NOSCRIPT; the script is then sent whole, which is safe
-because a refused EVALSHA has done nothing.
+Each script is its shebang line, then lua/common.lua (but for one that stands alone), then its own text. A
+server that lost its script cache (a restart, SCRIPT FLUSH) answers NOSCRIPT; the script is then sent whole,
+which is safe because a refused EVALSHA has done nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ import redis
 from redis.exceptions import NoScriptError
 
 Argument = str | bytes | int
+
+#: Run once for each message, and short: what lua/common.lua defines would be most of its time.
+_ALONE = frozenset({"publish_one"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class Script:
 def script(name: str) -> Script:
     """Load the script ``name`` from the package."""
     folder = files("celeriac.broker") / "lua"
-    shebang, _, own = (folder / f"{name}.lua").read_text().partition("\n")
-    text = "\n".join((shebang, (folder / "common.lua").read_text(), own))
+    text = (folder / f"{name}.lua").read_text()
+    if name not in _ALONE:
+        shebang, _, own = text.partition("\n")
+        text = "\n".join((shebang, (folder / "common.lua").read_text(), own))
     return Script(text=text, sha=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -27,6 +27,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 
 from celeriac.broker.refusal import BrokerRefuses
 from celeriac.client.envelope import task_message
+from celeriac.client.plain import PlainSender
 from celeriac.client.publisher import Publisher, priority_of, publisher_for
 from celeriac.client.schemes import SCHEMES
 
@@ -63,6 +64,13 @@ class AMQP(celery_amqp.AMQP):  # type: ignore[misc]
             return build(*args, **options)
 
         return create
+
+    @cached_property
+    def plain_sender(self) -> PlainSender | None:
+        """The short way for plain calls; None when the broker is not ours, or the settings forbid it."""
+        if not self._ours:
+            return None
+        return PlainSender.of(self.app, self.producer_pool.publisher)
 
     @property
     def producer_pool(self) -> Any:

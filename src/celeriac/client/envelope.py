@@ -13,7 +13,7 @@ of what differs from the default, and is empty when nothing does:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
@@ -46,6 +46,7 @@ _EMPTY_BY_DEFAULT = frozenset(
 )
 _NO_LIMITS = ([None, None], (None, None))
 _PROPERTIES = ("reply_to", "priority")
+_NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 Decoded = tuple[dict[str, Any], dict[str, Any], str, str]
 
@@ -111,6 +112,18 @@ def decode(head: bytes, id: str, task: str) -> Decoded:
     return headers, properties, *content
 
 
+def json_body(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+    """Write the body of a call that has neither callbacks nor a place in a canvas.
+
+    Raises TypeError and ValueError for arguments that JSON, with kombu's own types, cannot carry.
+    """
+    body = (args, kwargs, _NO_EMBED)
+    try:
+        return _encode(body).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: JSON can carry it, UTF-8 cannot
+        return _encode_ascii(body).encode()
+
+
 def task_message(
     *,
     headers: Mapping[str, Any],
@@ -161,6 +174,8 @@ _encoder = json.JSONEncoder(
     separators=(",", ":"), ensure_ascii=False, check_circular=False, default=_rich
 )
 _dumps = _encoder.encode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_rich).encode
+_encode_ascii = json.JSONEncoder(separators=(",", ":"), default=_rich).encode
 
 
 def _loads(head: bytes) -> Any:

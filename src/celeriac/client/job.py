@@ -17,7 +17,6 @@ from celeriac.client.publisher import priority_of
 DEDUP_SECONDS = 3600
 
 Seconds = float | timedelta
-_NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +45,7 @@ class Job(_Options):
 def message_of(job: Job) -> NewMessage:
     """Build the message of a job: protocol 2, as Celery's own producer would. Pure but for a random id."""
     return NewMessage(
-        id=job.id or _new_id(),
+        id=job.id or new_id(),
         task=job.task,
         body=_body(job.args, job.kwargs),
         head=_head(job),
@@ -58,27 +57,13 @@ def message_of(job: Job) -> NewMessage:
     )
 
 
-def _rich(value: Any) -> Any:
-    from kombu.utils.json import JSONEncoder
-
-    return JSONEncoder().default(value)
-
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_rich).encode
-_encode_ascii = json.JSONEncoder(separators=(",", ":"), default=_rich).encode
-
-
 def _body(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
     if isinstance(args, str | bytes) or not isinstance(kwargs, Mapping):
         raise TypeError("args must be a list or tuple, and kwargs a mapping")
-    body = (tuple(args), dict(kwargs), _NO_EMBED)
-    try:
-        return _encode(body).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair: JSON can carry it, UTF-8 cannot
-        return _encode_ascii(body).encode()
+    return envelope.json_body(tuple(args), dict(kwargs))
 
 
-def _new_id() -> str:
+def new_id() -> str:
     """Make a random UUID (version 4) in half the time of `uuid.uuid4`."""
     digits = urandom(16).hex()
     variant = "89ab"[int(digits[16], 16) & 3]

@@ -23,11 +23,13 @@ SCHEMES = ("celeriac", "celeriacs", "celeriac+sentinel", "celeriac+cluster")
 _TRANSPORT = "celeriac.broker.transport:Transport"
 _AMQP = "celeriac.client.amqp:AMQP"
 _STOCK_AMQP = "celery.app.amqp:AMQP"
+_TASK = "celeriac.client.task:Task"
+_STOCK_TASK = "celery.app.task:Task"
 
 
 def register() -> None:
     """Teach kombu the schemes, and Celery apps created from now on the fast way to publish."""
-    wanted = {"kombu.transport": _add_transports, "celery.app.base": _set_amqp}
+    wanted = {"kombu.transport": _add_transports, "celery.app.base": _set_publishing}
     for name in list(wanted):
         if name in sys.modules:
             wanted.pop(name)(sys.modules[name])
@@ -40,10 +42,12 @@ def _add_transports(kombu_transport: ModuleType) -> None:
         kombu_transport.TRANSPORT_ALIASES[scheme] = _TRANSPORT
 
 
-def _set_amqp(celery_app_base: ModuleType) -> None:
-    # An app with an AMQP class of its own keeps it, and publishes through kombu's ordinary way.
+def _set_publishing(celery_app_base: ModuleType) -> None:
+    # An app with classes of its own keeps them, and publishes through kombu's ordinary way.
     if celery_app_base.Celery.amqp_cls == _STOCK_AMQP:
         celery_app_base.Celery.amqp_cls = _AMQP
+    if celery_app_base.Celery.task_cls == _STOCK_TASK:
+        celery_app_base.Celery.task_cls = _TASK
 
 
 class _AfterImport:

@@ -62,6 +62,13 @@ def test_an_amqp_class_of_ones_own_is_kept() -> None:
     )
 
 
+def test_classes_of_ones_own_for_tasks_are_kept() -> None:
+    assert run(
+        "import celeriac\nfrom celery import Celery, Task\nclass Mine(Task): pass\n"
+        "print(Celery(task_cls=Mine).Task.__mro__[1].__name__, Celery().Task.__mro__[1].__module__)"
+    ).split() == ["Mine", "celeriac.client.task"]
+
+
 def test_modules_look_as_if_nobody_had_been_there() -> None:
     assert (
         run(
