@@ -92,6 +92,9 @@ class Celeriac(Arena):
                 time.sleep(0.02)
                 continue
             assert not receipt.refused
+            if receipt.not_replicated:
+                self.uncertain.update(job.id for job in jobs)
+                continue
             now = time.monotonic()
             for job in jobs:
                 self.accepted.setdefault(job.id, now)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -39,7 +40,16 @@ class Stock(Arena):
 
     @property
     def _config(self) -> dict[str, Any]:
-        return {**BEST, "broker_url": self.url.replace("celeriac://", "redis://")}
+        url, _, query = self.url.partition("?")
+        if not url.startswith("celeriac+sentinel://"):
+            return {**BEST, "broker_url": self.url.replace("celeriac://", "redis://")}
+        hosts = url.removeprefix("celeriac+sentinel://").partition("/")[0].split(";")
+        options = {
+            **BEST["broker_transport_options"],
+            "master_name": dict(parse_qsl(query))["master"],
+        }
+        urls = ";".join(f"sentinel://{host}/0" for host in hosts)
+        return {**BEST, "broker_url": urls, "broker_transport_options": options}
 
     def open(self) -> None:
         self.app = Celery("producer")

@@ -77,9 +77,8 @@ def _histogram(counters: dict[str, int], name: str, bounds: list[int]) -> Histog
     )
 
 
-def dead_message(entry: bytes, flat: list[bytes], body_bytes: int) -> DeadMessage:
+def dead_message(entry: bytes, fields: dict[bytes, bytes]) -> DeadMessage:
     """Turn an entry of the dead-letter stream into a dead letter, whatever somebody put there."""
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
 
     def text(name: bytes) -> str:
         return _text(fields.get(name, b""))
@@ -101,7 +100,6 @@ def dead_message(entry: bytes, flat: list[bytes], body_bytes: int) -> DeadMessag
         history=[_line(line) for line in fields.get(b"y", b"").splitlines() if line],
         head=fields.get(b"h", b""),
         body=fields.get(b"b", b""),
-        body_bytes=body_bytes,
     )
 
 
