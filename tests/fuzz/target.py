@@ -101,6 +101,7 @@ def _show(head: bytes, body: bytes, history: bytes) -> None:
     with suppress(ValueError):
         envelope.decode(head, "id", "t")
     fields = {b"h": head, b"b": body, b"y": history, b"q": body[:30], b"a": history[:30]}
-    letter = stats.dead_message(b"1-1", fields)
+    flat = [it for pair in fields.items() for it in pair]
+    letter = stats.dead_message(b"1-1", flat, len(body))
     json.dumps(json_of(letter, payload=True, history=True))
     "\n".join(show_text(letter, "q", 0, payload=True)).encode()

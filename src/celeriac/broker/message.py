@@ -189,6 +189,8 @@ class DeadMessage:
     history: list[dict[str, Any]] = field(default_factory=list)
     head: bytes = b""
     body: bytes = b""
+    """Its beginning, when the body is large and the letter comes from a list."""
+    body_bytes: int = 0
 
     @property
     def error(self) -> str:

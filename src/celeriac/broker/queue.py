@@ -15,6 +15,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 import redis
@@ -202,6 +203,9 @@ class Queue:
         return bool(self._run("publish_one", letter, message.id, message.task, head, message.body))
 
     def _publish_chunk(self, chunk: Sequence[NewMessage]) -> list[Receipt]:
+        size = len(chunk[0].body) + len(chunk[0].head)
+        if size > PUBLISH_CHUNK_BYTES and (reason := self._too_large(size)):
+            return [Receipt(chunk[0].id, "refused", reason)]  # it would have been alone on its way
         args: list[Argument] = [self.keys.base, len(chunk)]
         for message in chunk:
             args += (
@@ -231,6 +235,14 @@ class Queue:
             else:
                 receipts[index] = Receipt(chunk[index].id, "refused", text)
         return receipts
+
+    def _too_large(self, size: int) -> str:
+        """Why a large message is refused before it is sent; the script asks the same of all others."""
+        raw: Any = self.client.hget(self.keys.record, "maxMessageBytes")
+        most = int(raw) if raw is not None and raw.isdigit() else 0
+        if not 0 < most < size:
+            return ""
+        return f"message of {size} bytes is over limits.maxMessageBytes {most}"
 
     def sign(self, id: str, task: str, head: bytes, body: bytes) -> bytes:
         """Return the head of a message of this queue as it is sent: signed, when there are keys."""
@@ -372,10 +384,11 @@ class Queue:
     # --- dead letters and purging ---------------------------------------------------------------
 
     def dead(self, *, before: str = "", count: int = 100) -> list[DeadMessage]:
-        """List dead letters, newest first; ``before`` is the last entry of the page before."""
-        newest = f"({before}" if before else "+"
-        rows: Any = self.client.xrevrange(self.keys.dead, newest, "-", count=count)
-        return [statistics.dead_message(entry, fields) for entry, fields in rows]
+        """List dead letters, newest first; ``before`` is the last entry of the page before.
+
+        Of a large body only the beginning comes along; ``body_bytes`` tells its length.
+        """
+        return self.search_dead(before=before, count=count).letters
 
     def search_dead(
         self,
@@ -399,20 +412,26 @@ class Queue:
             most, start = count - len(letters), f"({before}" if before else "+"
             last, rows = self._run("search", start, most, _SEARCHED_AT_ONCE, *texts)
             before = last.decode()
-            letters += [
-                statistics.dead_message(entry, dict(zip(flat[::2], flat[1::2], strict=True)))
-                for entry, flat in rows
-            ]
+            letters += [statistics.dead_message(*row) for row in rows]
             if not before or len(letters) >= count:
                 break
         return DeadPage(letters, before)
 
-    def dead_letter(self, name: str) -> DeadMessage | None:
-        """Find a dead letter by its entry, or by its message id (which looks at one after the other)."""
+    def dead_letter(self, name: str, *, whole: bool = False) -> DeadMessage | None:
+        """Find a dead letter by its entry, or by its message id (which looks at one after the other).
+
+        Only a ``whole`` one has all of a large body.
+        """
         if _is_entry(name):
-            rows: Any = self.client.xrange(self.keys.dead, name, name)
-            return statistics.dead_message(*rows[0]) if rows else None
-        return next((letter for letter in self.dead_letters(id=name) if letter.id == name), None)
+            _, near = self._run("search", name, 1, 1, "", "", "", "")
+            letters = [statistics.dead_message(*row) for row in near]
+            found = next((letter for letter in letters if letter.entry == name), None)
+        else:
+            found = next((it for it in self.dead_letters(id=name) if it.id == name), None)
+        if found is None or not whole:
+            return found
+        rows: Any = self.client.xrange(self.keys.dead, found.entry, found.entry)
+        return replace(found, body=rows[0][1].get(b"b", b"")) if rows else None
 
     def dead_letters(self, **texts: str) -> Iterator[DeadMessage]:
         """Go through all pages of :meth:`search_dead`."""

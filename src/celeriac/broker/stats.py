@@ -77,8 +77,9 @@ def _histogram(counters: dict[str, int], name: str, bounds: list[int]) -> Histog
     )
 
 
-def dead_message(entry: bytes, fields: dict[bytes, bytes]) -> DeadMessage:
+def dead_message(entry: bytes, flat: list[bytes], body_bytes: int) -> DeadMessage:
     """Turn an entry of the dead-letter stream into a dead letter, whatever somebody put there."""
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
 
     def text(name: bytes) -> str:
         return _text(fields.get(name, b""))
@@ -100,6 +101,7 @@ def dead_message(entry: bytes, fields: dict[bytes, bytes]) -> DeadMessage:
         history=[_line(line) for line in fields.get(b"y", b"").splitlines() if line],
         head=fields.get(b"h", b""),
         body=fields.get(b"b", b""),
+        body_bytes=body_bytes,
     )
 
 

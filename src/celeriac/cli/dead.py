@@ -122,7 +122,7 @@ def json_of(letter: DeadMessage, *, history: bool = False, payload: bool = False
         "deliveries": letter.delivery,
         "enqueuedAt": timestamp(letter.enqueued_ms),
         "diedAt": timestamp(letter.dead_ms),
-        "bodyBytes": len(letter.body),
+        "bodyBytes": letter.body_bytes,
     }
     if history:
         record["history"] = [_history(line) for line in letter.history]
@@ -173,7 +173,7 @@ def show_text(letter: DeadMessage, queue: str, now_ms: int, *, payload: bool) ->
         "Reason": letter.reason,
         "Attempts": f"{letter.attempt} (finished runs)",
         "Deliveries": f"{letter.delivery} (hand-outs to a worker)",
-        "Payload": f"{len(letter.body)} bytes" + ("" if payload else "; --payload shows them"),
+        "Payload": f"{letter.body_bytes} bytes" + ("" if payload else "; --payload shows them"),
     }
     lines = [f"{name + ':':<12}{value}" for name, value in facts.items()]
     lines += ["", "History, newest first:"]

@@ -114,7 +114,7 @@ def show(queue: str, id_: str, payload: bool, form: str | None, broker: str | No
     ID is the message's id, or its entry among the dead letters.
     """
     with connected(broker) as session:
-        letter = session.known_queue(queue).dead_letter(id_)
+        letter = session.known_queue(queue).dead_letter(id_, whole=payload)
         now_ms = server_ms(session.client)
     if letter is None:
         raise BadInput(

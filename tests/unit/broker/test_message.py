@@ -83,7 +83,7 @@ def test_a_dead_letter_shows_its_newest_error() -> None:
         history=lines,
     )
     assert (letter.error, letter.message) == ("KeyError", "newer")
-    bare = dead_message(b"5-1", {})
+    bare = dead_message(b"5-1", [], 0)
     assert (bare.error, bare.message, bare.dead_ms, bare.priority) == ("", "", 5, "normal")
 
 

@@ -33,6 +33,7 @@ def letter(**changes: Any) -> DeadMessage:
         ],
         "head": b'{"h":{"lang":"py"}}',
         "body": b'[["secret@example.org"], {}, {}]',
+        "body_bytes": 32,
     }  # fmt: skip
     return DeadMessage(**(values | changes))
 

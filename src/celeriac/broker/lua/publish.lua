@@ -16,7 +16,6 @@ else
   room = math.huge
 end
 
-
 local reserved
 local function accept(at)
   reserved = nil
@@ -51,9 +50,11 @@ local notes, accepted, duplicates = {}, 0, 0
 for n = 0, total - 1 do
   local fine, status, detail = pcall(accept, 3 + 9 * n)
   if not fine then
-    -- A key is not what it should be: this message is refused, and those before it are what they are.
-    status, detail = 'refused', type(status) == 'table' and status.err or tostring(status)
     if reserved then redis.call('DEL', reserved) end
+    local why = type(status) == 'table' and status.err or tostring(status)
+    if not string.find(why, 'WRONGTYPE') and not string.find(why, 'exhausted') then error(status) end
+    -- A key is not what it should be: this message is refused, and those before it are what they are.
+    status, detail = 'refused', 'a key of the queue is damaged, `celeriac doctor` names it: ' .. why
   end
   if status then
     notes[#notes + 1] = {n, status, detail}
