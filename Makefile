@@ -18,7 +18,9 @@ test: .venv/dev  ## run every test; what this machine cannot run is skipped, and
 	@scripts/with-programs $(BIN)/pytest
 
 e2e: .venv/dev  ## of these, run those on a real Kubernetes alone (Linux, root)
-	@scripts/with-programs $(BIN)/pytest tests/api tests/e2e/kubernetes
+	@scripts/with-programs $(BIN)/python scripts/side_by_side.py \
+	    "$(BIN)/pytest -v -p no:cacheprovider tests/api" \
+	    "$(BIN)/pytest -v -p no:cacheprovider tests/e2e/kubernetes"
 
 chaos: .venv/dev  ## try every fault with 10,000 jobs and more, beside stock Celery (hours; args: ARGS='-k frozen')
 	@CHAOS=long scripts/with-programs $(BIN)/pytest tests/chaos $(ARGS)
