@@ -9,7 +9,7 @@ export PYTHON
 .PHONY: help demo test e2e chaos unit lint format docs bench bench-peers bench-scale cluster cluster-down lock clean
 
 help:            ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
 
 demo: .venv/messaging  ## run the messaging application on this machine, from first message to dead letter
 	@$(BIN)/python -m messaging.demo
