@@ -17,7 +17,7 @@ demo: .venv/messaging  ## run the messaging application on this machine, from fi
 test: .venv/dev  ## run every test; what this machine cannot run is skipped, and named
 	@scripts/with-programs $(BIN)/pytest
 
-e2e: .venv/dev  ## of these, run those on a real Kubernetes alone (Linux, root)
+e2e: .venv/dev  ## run those tests alone that need a real Kubernetes (Linux, root)
 	@scripts/with-programs $(BIN)/python scripts/side_by_side.py \
 	    "$(BIN)/pytest -v -p no:cacheprovider tests/api" \
 	    "$(BIN)/pytest -v -p no:cacheprovider tests/e2e/kubernetes"
