@@ -50,7 +50,10 @@ class Meter:
         fields = (folder / "stat").read_text().rpartition(")")[2].split()
         found = re.search(r"VmRSS:\s+(\d+)", (folder / "status").read_text())
         requests: Counter[str] = Counter()
-        _, text = self._operator.get("/metrics")  # once: it is not for nothing with so many queues
+        # Once: it is not for nothing with so many queues.
+        code, text = self._operator.get("/metrics", timeout_s=60)
+        if code != 200:
+            raise RuntimeError(f"the operator does not tell its metrics: {code} {text[:200]}")
         for labels, count in re.findall(
             r"^mq_api_requests_total\{(.*)\} (\S+)$", text, re.MULTILINE
         ):

@@ -120,12 +120,12 @@ class OperatorProcess:
         """Everything it has said."""
         return (self.cluster.folder / f"{self.name}.log").read_text(errors="replace")
 
-    def get(self, path: str) -> tuple[int, str]:
+    def get(self, path: str, *, timeout_s: float = 5) -> tuple[int, str]:
         """Ask its HTTP endpoint; 0 when nobody answers."""
         with self.cluster.namespace.entered():
             try:
                 with urllib.request.urlopen(
-                    f"http://127.0.0.1:{self.port}{path}", timeout=5
+                    f"http://127.0.0.1:{self.port}{path}", timeout=timeout_s
                 ) as answer:
                     return int(answer.status), answer.read().decode()
             except urllib.error.HTTPError as error:
