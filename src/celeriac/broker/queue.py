@@ -196,7 +196,7 @@ class Queue:
 
     def _publish_one(self, message: NewMessage) -> bool:
         """Publish a plain message by the short script; False when it has to go by the general one."""
-        if message.delay_ms or message.ttl_ms or message.dedup_key:
+        if message.delay_ms or message.ttl_ms or message.dedup_key or self.replication:
             return False
         head = self.sign(message.id, message.task, message.head, message.body)
         letter = _LETTER[message.priority]
