@@ -261,6 +261,7 @@ class Model(State):
                 copy.history.insert(0, ("redriven", -1, -1))
                 copy.attempt = copy.delivery = copy.lost = 0
                 copy.ttl_ms = 0
+                self.cancelled.pop(copy.id, None)
                 self.make_ready(copy, stream=copy.letter)
                 self.counts["redriven"] += 1
                 moved += 1

@@ -134,6 +134,15 @@ def test_a_redriven_message_does_not_expire_at_once_nor_stay_under_suspicion(que
     assert (message.isolated, message.lost, message.expires_ms) == (False, 0, 0)
 
 
+def test_a_redrive_comes_before_a_cancellation_that_was_asked_for_earlier(queue: Queue) -> None:
+    queue.publish(some(1))
+    running = claim(queue)
+    queue.cancel("m0")  # too late: it runs already
+    settle(queue, running, GIVEN_UP)
+    assert queue.redrive([queue.dead()[0].entry]) == 1
+    assert ids(claim(queue)) == ["m0"]
+
+
 def test_redriving_twice_moves_once(queue: Queue) -> None:
     entries = bury(queue, 250)
     assert queue.redrive(entries[:150]) == 150

@@ -14,6 +14,8 @@ for _, entry_id in ipairs(ARGV) do
     redis.call('XDEL', DEAD, entry_id)
     remember(v, cjson.encode({reason = 'redriven', deadReason = reason, endedMs = now}))
     v[ATTEMPT], v[DELIVERY], v[LOST], v[EXPIRES] = '0', '0', '0', '0'
+    -- Whoever sends it back wants it to run, whatever was asked for earlier.
+    redis.call('ZREM', CANCELLED, v[ID])
     make_ready(v)
     moved = moved + 1
   end
