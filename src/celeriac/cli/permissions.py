@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 #: Every command in a form it takes; K is a key, C a channel, both under the prefix. A test
 #: compares this with what the scripts call; PUBLISH to WATCH are for Celery's remote control.
 FORMS = """
-EVALSHA sha 1 K; EVAL return 1 K; SCRIPT LOAD return; TIME; EXISTS K; DEL K; GET K; SET K 1
+EVALSHA sha 1 K; EVAL return 1 K; SCRIPT LOAD return; SCRIPT EXISTS sha; TIME; EXISTS K
+DEL K; GET K; SET K 1
 EXPIRE K 1; SADD K m; SMEMBERS K; SREM K m; LLEN K; LPUSH K 1; BLPOP K 1
 HGET K f; HMGET K f; HGETALL K; HSET K f 1; HDEL K f; HEXISTS K f; HINCRBY K f 1
 ZADD K 1 m; ZCARD K; ZCOUNT K 0 1; ZRANGE K 0 1; ZRANGEBYSCORE K 0 1; ZREM K m; ZSCORE K m
