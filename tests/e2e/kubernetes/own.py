@@ -19,8 +19,8 @@ BROKER_IPS = {"celeriac": "10.96.0.50", "upgraded": "10.96.0.51"}
 TARGETS = {"celeriac": IMAGE, "messaging": MESSAGING_IMAGE}
 #: What an image is made of.
 _SOURCES = ("Dockerfile", "src", "operator", "pyproject.toml", "constraints.txt", "README.md")
-#: When the store of layers has grown to this, it is begun anew.
-_MOST_BYTES = 8_000_000_000
+#: When the store has so many layers, some 30 MB each in the mean, it is begun anew.
+_MOST_LAYERS = 300
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def provide(
     """
     folder = cache.folder() / "e2e-images"
     folder.mkdir(parents=True, exist_ok=True)
-    if sum(it.lstat().st_size for it in folder.rglob("*")) > _MOST_BYTES:
+    if len([*folder.glob("buildah/root/overlay/*")]) > _MOST_LAYERS:
         shutil.rmtree(folder / "buildah")
     built = f"sources-{_digest(checkout)}"
     there = images.ctr(running, "images", "ls", "--quiet").stdout.split()
