@@ -132,7 +132,7 @@ def main() -> int:
         return 1
     with control_plane() as cluster, tempfile.TemporaryDirectory() as folder:
         cluster.kubectl("create", "-f", str(CRD))
-        cluster.kubectl("wait", "--for=condition=Established", "crd/messagequeues.celeriac.dev")
+        cluster.wait_until_defined("messagequeues.celeriac.dev")
         cluster.start_controllers()
         broker = EmbeddedServer(Path(folder))
         with cluster.namespace.entered():

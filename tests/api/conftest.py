@@ -34,7 +34,7 @@ def api() -> Iterator[Cluster]:
         pytest.skip("no API server here: " + "; ".join(lacking))
     with control_plane() as running:
         running.kubectl("create", "-f", str(CRD))
-        running.kubectl("wait", "--for=condition=Established", "crd/messagequeues.celeriac.dev")
+        running.wait_until_defined("messagequeues.celeriac.dev")
         yield running
 
 

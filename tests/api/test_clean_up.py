@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import programs
-from tests.cluster.cluster import Cluster, leftovers, started, sweep
+from tests.cluster.cluster import Cluster, started, sweep
+from tests.cluster.traces import leftovers
 
 ROOT = Path(__file__).parents[2]
 #: Starts a control plane, says where, and waits to be killed.

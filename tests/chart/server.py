@@ -66,8 +66,7 @@ class Server:
         for name in (NAMESPACE, *OTHERS):
             server.make_namespace(name)
         server.helm.run("install", "celeriac-crds", CHARTS / "celeriac-crds")
-        crd = "crd/messagequeues.celeriac.dev"
-        cluster.kubectl("wait", "--for=condition=Established", crd)
+        cluster.wait_until_defined("messagequeues.celeriac.dev")
         return server
 
     def make_namespace(self, name: str) -> None:

@@ -22,13 +22,12 @@ from typing import Any
 
 from tests.cluster import node, pki, programs
 from tests.cluster.namespace import NODE_IP, SERVICE_NETWORK, Namespace
-from tests.cluster.processes import Processes, all_that_mention, end_all_that_mention
+from tests.cluster.processes import Processes, end_all_that_mention
+from tests.cluster.traces import kernel_settings
 
 #: Clusters of this machine, one folder each, so that `down` finds what a killed run left.
 CLUSTERS = Path("/tmp/celeriac-clusters")
 SERVER = f"https://{NODE_IP}:6443"
-#: Settings that the kubelet changes for the whole machine.
-KERNEL_SETTINGS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 
 _AUDIT = """\
 apiVersion: audit.k8s.io/v1
@@ -210,6 +209,15 @@ class Cluster:
             except (OSError, urllib.error.URLError):
                 return False
 
+    def wait_until_defined(self, crd: str) -> None:
+        """Wait until the API server serves a resource that was just defined."""
+        wanted = "{.status.conditions[?(@.type=='Established')].status}"
+        look = ("get", "crd", crd, "-o", f"jsonpath={wanted}")
+        # Not `kubectl wait`, which fails while there are no conditions yet.
+        self.processes.wait_until(
+            "kube-apiserver", lambda: self.kubectl(*look, check=False) == "True", seconds=60
+        )
+
     def node_is_ready(self) -> bool:
         """Whether the node reports Ready."""
         wanted = "{.items[*].status.conditions[?(@.type=='Ready')].status}"
@@ -252,24 +260,6 @@ class Cluster:
         pki.write_service_account_keys(folder)
         pki.write_tokens(folder / "tokens.csv")
         pki.kubeconfig(self.kubeconfig, server=SERVER, ca=folder / "ca.crt", user="admin")
-
-
-def kernel_settings() -> dict[str, str]:
-    """The values of the settings that a kubelet changes."""
-    return {name: Path("/proc/sys", name).read_text() for name in KERNEL_SETTINGS}
-
-
-def leftovers(stopped: Cluster) -> list[str]:
-    """What a cluster that was stopped has left on this machine, but should not have."""
-    folder, name = stopped.folder, stopped.namespace.name
-    found = [f"the folder {folder}"] if folder.exists() else []
-    found += [f"process {pid}" for pid in all_that_mention(folder)]
-    mounts = Path("/proc/mounts").read_text().splitlines()
-    found += [f"mount {it.split()[1]}" for it in mounts if str(folder) in it or name in it]
-    found += [f"cgroup {it}" for it in node.cgroups(name) if it.exists()]
-    if Path("/run/netns", name).exists():
-        found.append(f"network namespace {name}")
-    return found
 
 
 def control_plane() -> AbstractContextManager[Cluster]:

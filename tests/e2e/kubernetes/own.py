@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster import cache, images, node
-from tests.cluster.cluster import Cluster, cluster, kernel_settings, leftovers
+from tests.cluster.cluster import Cluster, cluster
+from tests.cluster.traces import kernel_settings, leftovers
 from tests.e2e.kubernetes.harness import IMAGE, MESSAGING_IMAGE, NEXT_TAG, ROOT, TAG, VALKEY
 
 #: The broker's address in each namespace that has one: names of services are known beforehand only.
