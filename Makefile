@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e chaos unit lint format docs bench bench-peers bench-scale cluster cluster-down lock clean
+.PHONY: help demo test e2e chaos unit lint format docs bench bench-peers bench-scale bench-cluster cluster cluster-down lock clean
 
 help:            ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -50,6 +50,9 @@ bench: .venv/dev  ## compare with stock Celery on this machine (minutes; args: A
 
 bench-peers: .venv/dev  ## compare with every other queue, installed on the first run (an hour; args: ARGS='--only consume')
 	$(BIN)/python -m bench.peers $(ARGS)
+
+bench-cluster: .venv/dev  ## measure queues on a Redis Cluster of one to three primaries (minutes; args: ARGS=--quick)
+	$(BIN)/python -m bench.cluster $(ARGS)
 
 bench-scale: .venv/dev  ## measure queues, delays and dead letters by the million (minutes; args: ARGS='--only dead')
 	$(BIN)/python -m bench.scale $(ARGS)

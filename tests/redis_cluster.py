@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import pytest
 import redis
@@ -110,14 +110,21 @@ class Node:
 
 
 class RedisCluster:
-    """Some primaries, each with a replica. Ends with its block."""
+    """Some primaries, each with a replica (or with none). Ends with its block."""
 
     def __init__(
-        self, folder: Path, *, binary: Path, primaries: int = 3, options: Sequence[str] = ()
+        self,
+        folder: Path,
+        *,
+        binary: Path,
+        primaries: int = 3,
+        replicas: Literal[0, 1] = 1,
+        options: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.nodes = [
-            Node(binary, folder / f"node{number}", options) for number in range(2 * primaries)
+            Node(binary, folder / f"node{number}", options)
+            for number in range(primaries * (1 + replicas))
         ]
         self._primaries = self.nodes[:primaries]
 
@@ -159,7 +166,7 @@ class RedisCluster:
             lambda: all(len(self._seen_by(node)) == len(self.nodes) for node in self.nodes),
             "the nodes know each other",
         )
-        for primary, replica in zip(self._primaries, self.nodes[count:], strict=True):
+        for primary, replica in zip(self._primaries, self.nodes[count:], strict=False):
             replica.ask("CLUSTER REPLICATE", primary.id)
         self.wait_healthy()
 
@@ -242,6 +249,12 @@ class RedisCluster:
         """Move a slot to another primary."""
         with self.moving(slot, target):
             pass
+
+    def move_at_once(self, slot: int, target: Node) -> None:
+        """Move a slot the new way, all of it at one moment. Raises ResponseError on servers without."""
+        source = self.owner(slot)
+        source.ask("CLUSTER MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
+        _until(lambda: self.owner(slot) is target, "the slot has moved")
 
     def wait_failover(self, slot: int) -> Node:
         """Wait until a living node serves the slot of a dead one, and all that live agree."""

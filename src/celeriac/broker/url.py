@@ -233,8 +233,6 @@ def _check(
     wait_s = options.get("wait_timeout", WAIT_TIMEOUT_S)
     if options.get("wait_replicas") and wait_s >= options.get("socket_timeout", SOCKET_TIMEOUT_S):
         raise BrokerURLError("wait_timeout: must be shorter than socket_timeout")
-    if options.get("wait_replicas") and kind == "cluster":
-        raise BrokerURLError("wait_replicas: a celeriac+cluster:// URL does not have that option")
     if bool(options.get("ssl_keyfile")) > bool(options.get("ssl_certfile")):
         raise BrokerURLError("ssl_keyfile: needs its certificate: ssl_certfile=FILE")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from typing import Any
 
 import pytest
@@ -153,3 +155,45 @@ def test_what_travels_with_a_command_goes_where_the_command_went(
         with pytest.raises(ClusterUnavailable):
             ask()
     assert ask()[2]["tcp_port"] == cluster.owner(slot).port  # type: ignore[index]
+
+
+def test_a_slot_may_move_in_one_moment(
+    cluster: RedisCluster, queue: Queue, slot: int, elsewhere: Node
+) -> None:
+    """The atomic migration of Valkey 9: nobody waits, and nothing is refused."""
+    if elsewhere.binary.name == "redis-server":
+        with pytest.raises(redis.ResponseError):
+            cluster.move_at_once(slot, elsewhere)
+        return
+    over = threading.Event()
+    with Client(cluster.url) as producer, ThreadPoolExecutor(1) as threads:
+
+        def send() -> int:
+            for number in count():
+                producer.send(queue.name, "t", id=f"n{number}")
+                if over.is_set():
+                    return number + 1
+            return 0
+
+        sent = threads.submit(send)
+        time.sleep(0.1)
+        cluster.move_at_once(slot, elsewhere)
+        time.sleep(0.1)
+        over.set()
+        number = sent.result(10)
+    assert cluster.owner(slot) is elsewhere
+    assert drain(queue) == ["m1", "m2", "m3", *(f"n{it}" for it in range(number))]
+    assert queue.stats().imbalance == 0
+
+
+def test_a_send_that_follows_its_queue_counts_the_replicas_there(
+    cluster: RedisCluster, queue: Queue, slot: int, elsewhere: Node
+) -> None:
+    with Client(f"{cluster.url}?wait_replicas=1&wait_timeout=5") as producer:
+        assert producer.send(queue.name, "t").replicated
+        cluster.move(slot, elsewhere)
+        receipt = producer.send(queue.name, "t")
+        assert (receipt.status, receipt.replicas) == ("accepted", 1)
+    with Client(f"{cluster.url}?wait_replicas=2&wait_timeout=0.1") as producer:
+        receipt = producer.send(queue.name, "t")
+        assert (receipt.status, receipt.replicas, receipt.replicated) == ("accepted", 1, False)
