@@ -85,21 +85,31 @@ class Clustered(Scene):
     system = "celeriac"
 
     def __init__(
-        self, folder: Path, *, seed: str, binary: str, options: Sequence[str] = ()
+        self,
+        folder: Path,
+        *,
+        seed: str,
+        binary: str,
+        options: Sequence[str] = (),
+        query: str = "",
     ) -> None:
         super().__init__(folder, seed=seed)
         self.cluster = RedisCluster(folder / "cluster", binary=Path(binary), options=options)
+        self._query = query
+        """Of the producer's URL."""
         self.deaths: list[Death] = []
         self.moves = 0
         self.refusals = 0
         """How often a node took no messages for want of a replica."""
+        self.doubts = 0
+        """Messages that were accepted, and of which no replica was known to have them."""
 
     def __enter__(self) -> Self:
         self.cluster.folder.mkdir()
         self.cluster.__enter__()
         self.url = self.cluster.url
         self._redis = connect(self.url)
-        self.client = celeriac.Client(self.url)
+        self.client = celeriac.Client(self.url + self._query)
         names = [name for two in self.cluster.names_on_each(2, "chaos") for name in two]
         self.queues = {name: Queue(self._redis, name, lease_ms=LEASE_S * 1000) for name in names}
         for queue in self.queues.values():
@@ -155,8 +165,12 @@ class Clustered(Scene):
                 continue
             assert not receipt.refused
             now = time.monotonic()
-            for job in jobs:
-                self.accepted.setdefault(job.id, now)
+            for job, its in zip(jobs, receipt.receipts, strict=True):
+                if its.replicated:
+                    self.accepted.setdefault(job.id, now)
+                else:
+                    self.doubts += 1
+                    self.uncertain.add(job.id)
             return
 
     def waiting(self) -> int:
