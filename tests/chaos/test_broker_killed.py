@@ -52,13 +52,13 @@ def test_a_broker_that_writes_always_forgets_nothing_when_killed(
 ):
     arena: Celeriac = celeriac_arena(appendfsync="always")
     fleet = arena.fleet(pool, size=WORKERS)
-    kills = scale(2, 30)
-    jobs = work(scale(10_000, 100_000), ms=lambda: arena.random.choice([0, 0, 1]))
+    kills = scale(2, 10)
+    jobs = work(scale(10_000, 20_000), ms=lambda: arena.random.choice([0, 0, 1]))
     arena.send_surely([Job("long", args=(2500 + 1000 * LEASE_S,))])  # runs through the long outage
     with feeding(arena, jobs, seconds=1.5 * kills):
         _kill_often(arena, fleet, kills=kills)
     all_resume(arena, fleet)
-    stats = arena.drained(within_s=60)
+    stats = arena.drained(within_s=300)
     verdict = arena.verdict(dead=arena.dead())
     report(_line("broker SIGKILL, AOF always", arena, pool, verdict, verdict.why))
     assert not verdict.lost and not verdict.dead and not verdict.strangers
@@ -111,16 +111,16 @@ def test_a_broker_that_writes_every_second_forgets_the_last_seconds_at_most(
     arena: Celeriac = celeriac_arena(appendfsync="everysec")
     arena.broker_tail_s = EVERYSEC_S
     fleet = arena.fleet(pool, size=WORKERS)
-    kills = scale(2, 30)
-    jobs = work(scale(10_000, 100_000), ms=lambda: arena.random.uniform(0, 1))
+    kills = scale(2, 10)
+    jobs = work(scale(10_000, 20_000), ms=lambda: arena.random.uniform(0, 1))
     cut = _PowerCut(arena.server.data_dir, lost_s=1.0)
     with feeding(arena, jobs, seconds=1.5 * kills):
         _kill_often(arena, fleet, kills=kills, harm=cut)
     cut.stop()
     all_resume(arena, fleet)
-    arena.drained(within_s=60, forgetful=True)
+    arena.drained(within_s=300, forgetful=True)
     verdict = arena.verdict(dead=arena.dead())
-    oldest_s = forgotten(verdict.lost, arena.accepted, [fault.at for fault in arena.journal])
+    oldest_s = forgotten(verdict.lost, arena.accepted, arena.journal)
     note = f"{cut.bytes_lost:,} bytes cut off; the oldest lost job was {oldest_s:.1f} s old"
     report(_line("power cut, AOF everysec", arena, pool, verdict, note))
     assert cut.bytes_lost > 0
@@ -136,8 +136,8 @@ if LONG:
         arena: Stock = stock_arena(appendfsync="always")
         fleet = arena.fleet(pool, size=WORKERS, supervised=True)
         jobs = work(10_000, ms=lambda: arena.random.uniform(0, 1))
-        with feeding(arena, jobs, seconds=60):
-            _kill_often(arena, fleet, kills=30)
+        with feeding(arena, jobs, seconds=15):
+            _kill_often(arena, fleet, kills=10)
         arena.drained()
         note = f"{len(fleet.ended)} workers left for good and were started anew"
         report(_line("broker SIGKILL, AOF always", arena, pool, arena.verdict(), note))

@@ -18,7 +18,7 @@ STEPS, STEP_MS = 15, 100
 REFUSED = "finished after its lease was lost"
 TAKEN = "its lease was lost while it ran"
 ENDED = "is ended: its lease is lost"
-WARM = 500
+WARM = scale(500, 2_000)
 
 
 def _slow(pool: Pool, number: int) -> list[Job]:
@@ -71,7 +71,7 @@ def test_a_worker_that_wakes_up_too_late_is_refused(
 ):
     arena: Celeriac = celeriac_arena()
     frozen = arena.fleet(pool).workers[0]
-    rounds = scale(1, 20)
+    rounds = scale(1, 5)
     caught: list[Run] = []
     for number in range(rounds):
         caught += _freeze(arena, pool, frozen, number)

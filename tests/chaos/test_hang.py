@@ -25,11 +25,11 @@ def test_a_job_that_hangs_in_c_takes_no_neighbour_along(
     pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena(policy={"deadLetter": {"maxDeliveries": MAX_DELIVERIES}})
-    jobs = work(scale(1000, 20_000), ms=lambda: arena.random.uniform(0, 1))
+    jobs = work(scale(1000, 10_000), ms=lambda: arena.random.uniform(0, 1))
     jobs.insert(arena.random.randrange(len(jobs)), Job("hang", "chaos.hang", ("c", HANG_S)))
     arena.send(jobs)
     fleet = arena.fleet(pool, size=MAX_DELIVERIES + 1)
-    stats = arena.drained(within_s=60)
+    stats = arena.drained(within_s=300)
     dead = arena.dead()
     hung = arena.history.read().of("hang")
     arena.journal += [

@@ -17,7 +17,7 @@ from tests.chaos.arena import POOLS, Arena, Pool, work
 from tests.chaos.report import row
 from tests.chaos.settings import LONG, scale
 
-JOBS = 20
+JOBS = scale(20, 500)
 FAULT = "freeze, push, kill"
 
 
@@ -60,7 +60,7 @@ def test_a_worker_frozen_and_killed_while_idle_takes_no_job_along(
     pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena = celeriac_arena()
-    trials = scale(3, 50)
+    trials = scale(3, 20)
     _trials(arena, pool, trials)
     stats = arena.drained()
     verdict = arena.verdict()
@@ -73,7 +73,7 @@ def test_a_worker_frozen_and_killed_while_idle_takes_no_job_along(
 @pytest.mark.parametrize("pool", POOLS if LONG else ["solo"])
 def test_stock_celery_loses_jobs_to_it(pool: Pool, stock_arena: Callable, report: Callable):
     arena = stock_arena()
-    trials = scale(3, 50)
+    trials = scale(3, 20)
     _trials(arena, pool, trials)
     arena.drained()
     verdict = arena.verdict()

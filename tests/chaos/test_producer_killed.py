@@ -44,7 +44,7 @@ def test_each_message_is_whole_or_absent_and_a_second_try_adds_none(
     pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena()
-    number, kills, arrived, cut = scale(10_000, 100_000), scale(2, 6), 0, 0
+    number, kills, arrived, cut = scale(10_000, 50_000), scale(2, 6), 0, 0
     for _ in range(kills):  # each takes up where the one before was cut off
         now = _kill_one(arena, arena.url, number, lambda: arena.queue.stats().accepted)
         arrived += now
@@ -66,7 +66,7 @@ def test_each_message_is_whole_or_absent_and_a_second_try_adds_none(
 
 def test_stock_celery_runs_what_is_sent_again_again(stock_arena: Callable, report: Callable):
     arena: Stock = stock_arena()
-    number = scale(2_000, 20_000)
+    number = scale(2_000, 10_000)
     url = str(arena._config["broker_url"])
     arrived = _kill_one(arena, url, number, arena.waiting)
     again = [sys.executable, "-m", "tests.chaos.produce", arena.system, url, str(number)]

@@ -43,7 +43,7 @@ def test_a_storm_of_deploys_costs_nobody_a_delivery(
     pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena()
-    rounds = scale(4, 100)
+    rounds = scale(4, 25)
 
     def length() -> float:
         return arena.random.choice([0, 0, 1, 1, 1, 2, 2, 5, 5, 20, LONGEST_MS])
@@ -53,7 +53,7 @@ def test_a_storm_of_deploys_costs_nobody_a_delivery(
         slowest = max(_roll(arena, fleet) for _ in range(rounds))
         while len(fleet.serving) < WORKERS:
             fleet.add().wait_ready()
-    stats = arena.drained(within_s=60)
+    stats = arena.drained(within_s=300)
     verdict = arena.verdict(dead=arena.dead())
     note = f"slowest exit {slowest:.1f} s"
     report(row("SIGTERM, deploy-like", arena, pool, verdict, faults=rounds, note=note))

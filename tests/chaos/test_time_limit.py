@@ -23,13 +23,13 @@ def test_a_hard_time_limit_ends_what_hangs_and_nothing_else(
     arena: Celeriac = celeriac_arena(
         policy={"retry": {"maxAttempts": ATTEMPTS, "backoff": backoff}}
     )
-    jobs = work(scale(1000, 20_000), ms=lambda: arena.random.uniform(0, 1))
+    jobs = work(scale(1000, 10_000), ms=lambda: arena.random.uniform(0, 1))
     hanging = {f"hang-{how}" for how in WAYS}
     for how in WAYS:
         jobs.insert(arena.random.randrange(len(jobs)), Job(f"hang-{how}", "chaos.hang", (how,)))
     arena.send(jobs)
     worker = arena.fleet("prefork", "--timeout", LIMIT_S).workers[0]
-    stats = arena.drained(within_s=60)
+    stats = arena.drained(within_s=300)
     dead = arena.dead()
     # What a child had finished but not settled when it began to hang goes with it.
     runs = [run for run in arena.history.read().runs if run.job in hanging]

@@ -163,11 +163,17 @@ def judge(
     )
 
 
-def forgotten(lost: Iterable[str], accepted: Mapping[str, float], kills: Sequence[float]) -> float:
-    """How long before a kill of the broker, at most, the jobs that it lost had been accepted (seconds)."""
+def forgotten(
+    lost: Iterable[str], accepted: Mapping[str, float], outages: Sequence[Fault]
+) -> float:
+    """How long before a kill of the broker, at most, the jobs that it lost had been accepted (seconds).
+
+    A job may be noted as accepted a moment after the kill, and before the broker is back.
+    """
 
     def age(job: str) -> float:
-        return min((kill - accepted[job] for kill in kills if kill >= accepted[job]), default=1e9)
+        since = (max(0.0, it.at - accepted[job]) for it in outages if accepted[job] <= it.until)
+        return min(since, default=1e9)
 
     return max(map(age, lost), default=0.0)
 

@@ -113,9 +113,12 @@ def test_only_jobs_that_finished_twice_count_as_duplicated():
 
 def test_how_old_the_jobs_were_that_a_broker_forgot():
     accepted = {"old": 1.0, "new": 9.5, "other": 3.0}
-    assert forgotten(["new"], accepted, [5.0, 10.0]) == pytest.approx(0.5)
-    assert forgotten(["new", "other"], accepted, [5.0, 10.0]) == pytest.approx(2.0)
-    assert forgotten([], accepted, [10.0]) == 0.0
+    outages = [Fault(kind="broker", at=at, until=at + 1) for at in (5.0, 10.0)]
+    assert forgotten(["new"], accepted, outages) == pytest.approx(0.5)
+    assert forgotten(["new", "other"], accepted, outages) == pytest.approx(2.0)
+    assert forgotten([], accepted, outages) == 0.0
+    assert forgotten(["late"], {"late": 10.01}, outages) == 0.0
+    assert forgotten(["after"], {"after": 11.01}, outages) > 1000
 
 
 def test_the_side_file_tells_runs_that_ended_from_those_that_did_not(tmp_path: Path):
