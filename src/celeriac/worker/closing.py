@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from celeriac.worker.machine import THIS_MACHINE, Machine
 
 _SLICE_S = 0.05
 
@@ -14,7 +14,8 @@ class Closing:
     waiting for the very event and hold that lock: then both would wait for ever, and SIGTERM with them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, machine: Machine = THIS_MACHINE) -> None:
+        self._machine = machine
         self._set = False
 
     def set(self) -> None:
@@ -27,7 +28,8 @@ class Closing:
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until then, or for ``timeout_s`` seconds; whether it has started."""
-        deadline = time.monotonic() + timeout_s
-        while not self._set and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(_SLICE_S, left))
+        clock = self._machine.monotonic
+        deadline = clock() + timeout_s
+        while not self._set and (left := deadline - clock()) > 0:
+            self._machine.sleep(min(_SLICE_S, left))
         return self._set

@@ -8,11 +8,9 @@ until it is back, since their leases are still ours or somebody else's by then, 
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections import deque
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import TypeVar
 
 import redis
@@ -21,6 +19,7 @@ from celeriac.broker.message import Claim, Lease, Message, Settlement
 from celeriac.broker.queue import Queue, QueueNotDeclared, RecordDamaged
 from celeriac.spec.policies import QueuePolicy
 from celeriac.worker.closing import Closing
+from celeriac.worker.machine import THIS_MACHINE, Machine, Mailbox
 from celeriac.worker.prefetch import Prefetch
 
 logger = logging.getLogger(__name__)
@@ -46,31 +45,37 @@ class Consumer:
         *,
         slots: int,
         on_dropped: Callable[[Message, str], None] = lambda message, reason: None,
+        machine: Machine = THIS_MACHINE,
     ) -> None:
         """``on_dropped`` hears of messages that had expired or were cancelled, and why (`Claim.dropped`)."""
         self.queue = queue
         self.name = name
+        self.machine = machine
         self._on_dropped = on_dropped
         self.prefetch = Prefetch(slots)
-        self.waiting: SimpleQueue[Message | None] = SimpleQueue()
+        self.waiting: Mailbox[Message | None] = machine.mailbox()
+        #: What waits, and what a thread has taken and not begun yet.
+        self._unstarted: dict[Lease, None] = {}
         self.running: dict[Lease, tuple[Message, float]] = {}
-        #: On their way back to the queue.
-        self.returning: set[Lease] = set()
-        self.finished_one = threading.Event()
-        self.closing = Closing()
-        self.last_take = time.monotonic()
+        #: On their way back to the queue, in the order in which they came.
+        self.returning: dict[Lease, None] = {}
+        self.finished_one = machine.event()
+        self.closing = Closing(machine)
+        self.last_take = machine.monotonic()
         #: When a claim last answered, and with it said whether the policy changed.
-        self.last_claim = time.monotonic()
-        #: When the leases of what waits were last known to be ours.
-        self.leases_seen = time.monotonic()
+        self.last_claim = machine.monotonic()
+        #: When the leases of all that is unstarted were last known to be ours.
+        self.leases_seen = machine.monotonic()
         #: Since when the broker has answered without a break; None while it does not.
         self.connected_since: float | None = None
         self.count = 0
         self._finished: deque[Settlement] = deque()
+        #: On their way to the broker.
+        self._sent: list[Settlement] = []
         self._oldest_finished = 0.0
         #: Leases whose settling got no answer: it may have happened.
         self._sent_before: set[Lease] = set()
-        self._settling = threading.Lock()
+        self._settling = machine.lock()
         self._lost: set[Lease] = set()
         #: Stops a message that runs and is not ours any more, where the pool can: whether it can.
         self.stop_taken: Callable[[Message], bool] = lambda message: False
@@ -84,7 +89,7 @@ class Consumer:
         self._heard: dict[str, str] = {}
         self._unsure = False
         #: Held while a claim's answer is taken in.
-        self._claiming = threading.Lock()
+        self._claiming = machine.lock()
         #: Waits for the answer to a claim that is on its way, since then.
         self._ahead: Callable[[], Claim] | None = None
         self._asked_at = 0.0
@@ -93,25 +98,30 @@ class Consumer:
 
     @property
     def held(self) -> int:
-        """Messages on lease: waiting, running or not settled yet."""
+        """Messages on lease: not started, running or not settled yet."""
         started = len(self.running) + len(self._finished)
-        return self.waiting.qsize() + len(self.returning) + started
+        return len(self._unstarted) + len(self.returning) + started
 
     def policy(self) -> QueuePolicy:
         """The queue's policy as last read from its record."""
         return self._policy
 
     def begin(self, message: Message) -> bool:
-        """Note that a message starts; False when its lease was lost while it waited."""
-        self.last_take = started = time.monotonic()
-        if self.stale:
-            self.renew(also=message)
-        if message.lease in self._lost:
-            self._lost.discard(message.lease)
+        """Note that a message starts; False when its lease was lost while it waited, or may have been."""
+        self.last_take = started = self.machine.monotonic()
+        lease = message.lease
+        ours = not self.stale or (self.renew() and not self.stale)
+        if lease in self._lost:
+            self._lost.discard(lease)
             logger.warning("%s[%s] lost its lease before it started", message.task, message.id)
-            return False
-        self.running[message.lease] = (message, started)
-        return True
+        elif ours:
+            self.running[lease] = (message, started)
+            del self._unstarted[lease]
+            return True
+        else:
+            self.returning[lease] = None
+        del self._unstarted[lease]
+        return False
 
     @property
     def asking(self) -> bool:
@@ -121,7 +131,7 @@ class Consumer:
     @property
     def stale(self) -> bool:
         """Whether what waits may have been run elsewhere: the process was frozen, or starved."""
-        return time.monotonic() - self.leases_seen > self.queue.lease_ms / 1000
+        return self.machine.monotonic() - self.leases_seen > self.queue.lease_ms / 1000
 
     def finish(self, settlement: Settlement) -> None:
         """Note that a message ended; it is settled soon, at once when nothing else waits."""
@@ -133,7 +143,7 @@ class Consumer:
         message = settlement.message
         entry = self.running.pop(message.lease, None)
         self._taken.discard(message.lease)
-        now = time.monotonic()
+        now = self.machine.monotonic()
         if entry is not None:
             self.prefetch.observe(now - entry[1])
         if not self._finished:
@@ -178,7 +188,7 @@ class Consumer:
         room = self.prefetch.capacity - self.held
         if room > 0:
             # Until the answer is here, messages may be ours that we have not heard of.
-            self._unsure, self._asked_at = True, time.monotonic()
+            self._unsure, self._asked_at = True, self.machine.monotonic()
             self._ahead = self.ask(
                 lambda: self.queue.ask_claim(self.name, count=room, held=self.held)
             )
@@ -207,29 +217,29 @@ class Consumer:
             return None
         if self._unsure and not self._take_back_unheard():
             return None
+        asked = self.machine.monotonic()
         claim = self.ask(lambda: self.queue.claim(self.name, count=room, held=self.held))
         self._unsure = claim is None
         if claim is not None:
-            self._take_in(claim, time.monotonic())
+            self._take_in(claim, asked)
         return claim
 
     def _take_in(self, claim: Claim, leased_at: float) -> None:
-        self.last_claim = time.monotonic()
-        if claim.version != self._version:
-            self.read_record()
-            self._version = (
-                claim.version
-            )  # so that one that cannot be read is not read again and again
+        self.last_claim = self.machine.monotonic()
+        if claim.version != self._version and self.read_record():
+            # So that one that is damaged is not read again and again.
+            self._version = claim.version
         self._alone = len(claim.messages) == 1 and claim.messages[0].isolated
         if self._alone:
             message = claim.messages[0]
             logger.warning(
                 "%s[%s] runs alone: %d workers died with it", message.task, message.id, message.lost
             )
-        if self.waiting.empty():
-            self.leases_seen = leased_at
+        # By the time of asking: who freezes before the answer is read has slept on these leases.
+        self.leases_seen = min(leased_at, self.leases_seen) if self._unstarted else leased_at
         for message in claim.messages:
             self._heard[message.lease[0]] = message.lease[1:]
+            self._unstarted[message.lease] = None
             self.waiting.put(message)
         for dropped, reason in claim.dropped:
             self._on_dropped(dropped, reason)
@@ -243,19 +253,20 @@ class Consumer:
         if not self._settling.acquire(blocking=wait):
             return True
         try:
-            batch: list[Settlement] = []
-            while self._finished:
-                batch.append(self._finished.popleft())
+            batch = self._sent = list(self._finished)
             if not batch:
                 return True
+            for _ in batch:
+                self._finished.popleft()
             answers = self.ask(lambda: self.queue.settle(batch))
             if answers is None:
                 self._finished.extendleft(reversed(batch))
                 self._sent_before.update(settlement.message.lease for settlement in batch)
                 return False
         finally:
+            self._sent = []
             self._settling.release()
-            self.finished_one.set()
+        self.finished_one.set()
         for settlement, ours in zip(batch, answers, strict=True):
             if not ours:
                 self._tell_refused(settlement.message, type(settlement.outcome).__name__)
@@ -270,21 +281,24 @@ class Consumer:
             text = "%s[%s] finished after its lease was lost (%s): it counts where it runs again"
             logger.warning(text, message.task, message.id, outcome)
 
-    def renew(self, *, also: Message | None = None) -> None:
-        """Keep the leases of everything held, and note those that are gone."""
+    def renew(self) -> bool:
+        """Keep the leases of everything held, and note those that are gone; False when that failed."""
         leases = list(self.running)
-        leases += [settlement.message.lease for settlement in list(self._finished)]
+        ended = [*self._sent, *list(self._finished)]
+        leases += [settlement.message.lease for settlement in ended]
         leases += list(self.returning)
-        waiting = [message.lease for message in self._peek()]
-        if also is not None:
-            waiting.append(also.lease)
-        if not leases and not waiting:
-            return  # naming none would renew what a lost answer handed out, and nobody would ever run it
-        lost = self.ask(lambda: self.queue.renew(self.name, leases + waiting))
-        if lost is not None:
-            self.leases_seen = time.monotonic()
-            self._lost |= lost.intersection(waiting)
-            self._stop(lost)
+        unstarted = list(self._unstarted)
+        if not leases and not unstarted:
+            # Naming none would renew what a lost answer handed out, and nobody would ever run it.
+            return True
+        asked = self.machine.monotonic()
+        lost = self.ask(lambda: self.queue.renew(self.name, leases + unstarted))
+        if lost is None:
+            return False
+        self.leases_seen = asked
+        self._lost |= lost.intersection(self._unstarted)
+        self._stop(lost)
+        return True
 
     def _stop(self, lost: set[Lease]) -> None:
         """Stop what runs under a lost lease: it runs elsewhere, or will."""
@@ -314,13 +328,15 @@ class Consumer:
             if message is None:
                 stops += 1
             else:
-                self.returning.add(message.lease)
+                self.returning[message.lease] = None
+                del self._unstarted[message.lease]
         for _ in range(stops):
             self.waiting.put(None)  # still meant for a thread that is busy
         leases = list(self.returning)
         if leases and self.ask(lambda: self.queue.release(self.name, leases)) is None:
             return False
-        self.returning.difference_update(leases)
+        for lease in leases:
+            self.returning.pop(lease, None)
         return True
 
     def give_back_all(self) -> None:
@@ -330,10 +346,14 @@ class Consumer:
         leases = list(self.running)
         if leases:
             self.ask(lambda: self.queue.release(self.name, leases))
+        self.leave()
 
-    def leave(self) -> None:
-        """Take this consumer, which holds nothing any more, off the queue's list."""
-        self.ask(lambda: self.queue.abandon(self.name, running=[]))
+    def leave(self) -> bool:
+        """Take this consumer, which runs nothing any more, off the queue's list; False when that failed.
+
+        What a lost answer handed out to it is ready again, free of charge.
+        """
+        return self.ask(lambda: self.queue.abandon(self.name, running=[])) is not None
 
     def reclaim(self) -> None:
         """Make other workers' expired leases ready, once the broker has answered for a whole lease.
@@ -341,7 +361,9 @@ class Consumer:
         After an outage every lease looks expired: their holders must have had time to renew.
         """
         since = self.connected_since
-        settled = since is not None and time.monotonic() - since > self.queue.lease_ms / 1000
+        settled = (
+            since is not None and self.machine.monotonic() - since > self.queue.lease_ms / 1000
+        )
         self.ask(lambda: self.queue.watch(reclaim=settled))
 
     def _take_back_name(self) -> bool:
@@ -359,15 +381,16 @@ class Consumer:
             logger.info("%s: %d messages of a lost answer are ready again", self.name, back)
         return back is not None
 
-    def read_record(self) -> None:
-        """Read the queue's policy, where it may have changed."""
+    def read_record(self) -> bool:
+        """Read the queue's policy, where it may have changed; False when the broker did not answer."""
         try:
             record = self.ask(self.queue.record)
         except RecordDamaged as error:
             logger.error("queue %s: %s; the policy stays what it was", self.queue.name, error)
-            return
+            return True
         if record is not None:
             self._version, self._policy = record
+        return record is not None
 
     def _sleep(self, next_due_ms: int) -> None:
         timeout = LONGEST_WAIT_S if next_due_ms < 0 else min(LONGEST_WAIT_S, next_due_ms / 1000)
@@ -385,7 +408,7 @@ class Consumer:
             self._after_trouble(f"{type(error).__name__}: {error}")
             return None
         if self.connected_since is None:
-            self.connected_since = time.monotonic()
+            self.connected_since = self.machine.monotonic()
             if self._failures:
                 logger.info("queue %s: the broker answers again", self.queue.name)
             self._failures = 0
@@ -407,15 +430,3 @@ class Consumer:
         except redis.RedisError:
             logger.debug("queue %s: declaring failed", self.queue.name, exc_info=True)
         self.closing.wait(min(1.0, _RETRY_S * 2 ** min(self._failures, 6)))
-
-    def _peek(self) -> list[Message]:
-        held: list[Message] = []
-        for _ in range(self.waiting.qsize()):
-            try:
-                message = self.waiting.get_nowait()
-            except Empty:
-                break
-            if message is not None:
-                held.append(message)
-            self.waiting.put(message)
-        return held

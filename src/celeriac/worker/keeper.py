@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import time
 from collections.abc import Callable
 
 from celeriac.worker.consumer import Consumer
+from celeriac.worker.machine import Thread
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +23,7 @@ RENEWALS_PER_LEASE = 3
 POLICY_S = 1.0
 
 
-class Keeper(threading.Thread):
+class Keeper:
     """Looks after one consumer until stopped.
 
     ``parent`` is the process that this one must not outlive by much; 0: none. ``on_tick`` is called a few
@@ -39,41 +38,66 @@ class Keeper(threading.Thread):
         on_tick: Callable[[], None] | None = None,
         on_overrun: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(name="celeriac-keeper", daemon=True)
         self.consumer = consumer
-        self.beat = time.monotonic()
+        self._clock = consumer.machine.monotonic
+        self.beat = self._clock()
         self._deadline: float | None = None
-        self._stopped = threading.Event()
+        self._stopped = consumer.machine.event()
+        self._thread: Thread = consumer.machine.thread(self.run, name="celeriac-keeper")
         self._on_overrun = on_overrun or _leave
         self._period = consumer.queue.lease_ms / 1000 / RENEWALS_PER_LEASE
         self._parent = parent
         self._on_tick = on_tick
+        self._renew_at = self.beat + self._period
+        self._read_at = 0.0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
 
     def run(self) -> None:
-        renew_at = time.monotonic() + self._period
-        read = 0.0
+        """Look after the consumer until stopped, or until the drain has taken too long."""
         while not self._stopped.wait(TICK_S):
-            now = self.beat = time.monotonic()
-            consumer = self.consumer
-            if self._on_tick is not None:
-                self._on_tick()
-            if consumer.settle_is_due(now):
-                consumer.settle()
-            stuck = now - consumer.last_take > STUCK_S or consumer.closing.is_set()
-            holds = not consumer.waiting.empty() or consumer.asking
-            if consumer.returning or (stuck and holds):
-                consumer.give_back()
-            if now >= renew_at:
-                renew_at = now + self._period
-                self._look_after(consumer)
-            if now - max(consumer.last_claim, read) > POLICY_S:
-                read = now
-                consumer.read_record()
+            self._tick()
+            now = self._clock()
             if self._deadline is not None and now >= self._deadline:
+                consumer = self.consumer
                 logger.warning("the grace time is over: %d messages go back", len(consumer.running))
                 consumer.give_back_all()
                 self._on_overrun()
                 return
+
+    def _tick(self) -> None:
+        self.beat = self._clock()
+        if self._on_tick is not None:
+            self._on_tick()
+        for step in (self._settle, self._give_back, self._read_record):
+            # First of all, and between any two requests: each may take as long as the broker's time-out.
+            self._renew()
+            step()
+
+    def _renew(self) -> None:
+        now = self._clock()
+        if now >= self._renew_at:
+            self._renew_at = now + self._period
+            self._look_after(self.consumer)
+
+    def _settle(self) -> None:
+        if self.consumer.settle_is_due(self._clock()):
+            self.consumer.settle()
+
+    def _give_back(self) -> None:
+        consumer = self.consumer
+        stuck = self._clock() - consumer.last_take > STUCK_S or consumer.closing.is_set()
+        holds = not consumer.waiting.empty() or consumer.asking
+        if consumer.returning or (stuck and holds):
+            consumer.give_back()
+
+    def _read_record(self) -> None:
+        now = self._clock()
+        if now - max(self.consumer.last_claim, self._read_at) > POLICY_S:
+            self._read_at = now
+            self.consumer.read_record()
 
     def close_by(self, deadline: float) -> None:
         """Start the drain: at ``deadline`` (monotonic) the rest is handed back and the process ends."""
@@ -82,8 +106,7 @@ class Keeper(threading.Thread):
     def stop(self) -> None:
         """End the thread."""
         self._stopped.set()
-        if self is not threading.current_thread():
-            self.join(timeout=5)
+        self._thread.join(timeout=5)
 
     def _look_after(self, consumer: Consumer) -> None:
         consumer.renew()

@@ -27,7 +27,7 @@ from celeriac.broker.queue import Queue
 from celeriac.client.progress import QueueProgress
 from celeriac.worker import http, record
 from celeriac.worker.broker_check import BrokerCheck
-from celeriac.worker.consumer import Consumer
+from celeriac.worker.consumer import LONGEST_WAIT_S, Consumer
 from celeriac.worker.keeper import Keeper
 from celeriac.worker.limits import Slot, TimeLimits, warn_of_limits
 from celeriac.worker.native import NativeRunner
@@ -45,8 +45,10 @@ logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=AttemptRunner)
 
-#: A broker that is silent for so long counts as gone; blocking reads of ours take a second at most.
+#: A broker that is silent for so long counts as gone. With short leases it is half a lease, since a request
+#: that hangs must leave time to renew; but longer than blocking reads of ours, which take a second at most.
 BROKER_TIMEOUT_S = 10.0
+SHORTEST_TIMEOUT_S = 2 * LONGEST_WAIT_S
 #: A worker whose threads have not moved for so long is not live. Well above the broker's time-out, so
 #: that an outage makes a worker unready and never dead.
 STALE_S = 60.0
@@ -130,8 +132,9 @@ class Worker:
     # --- set-up ---------------------------------------------------------------------------------
 
     def _queue(self) -> Queue:
+        timeout_s = min(BROKER_TIMEOUT_S, max(SHORTEST_TIMEOUT_S, self.options.lease_s / 2))
         return Queue(
-            connect(self._url, socket_timeout=BROKER_TIMEOUT_S),
+            connect(self._url, socket_timeout=timeout_s),
             self.options.queue,
             prefix=self._url.prefix,
             lease_ms=self.options.lease_s * 1000,

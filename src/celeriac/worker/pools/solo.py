@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from queue import Empty
 
 from celeriac.worker.consumer import Consumer
@@ -23,7 +22,10 @@ def run_solo(consumer: Consumer, runner: AttemptRunner, *, most: int = 0) -> Non
             message = waiting.get_nowait()
         except Empty:
             consumer.settle()
-            consumer.claim()
+            if not consumer.claim() and consumer.held:
+                # Full of what another thread is settling or handing back.
+                consumer.finished_one.wait(0.05)
+                consumer.finished_one.clear()
             low = waiting.qsize() // 2
             continue
         if low >= WORTH_ASKING and waiting.qsize() == low:
@@ -36,9 +38,11 @@ def run_solo(consumer: Consumer, runner: AttemptRunner, *, most: int = 0) -> Non
 
 
 def close(consumer: Consumer) -> None:
-    """Hand back what has not started, and settle what has finished."""
-    deadline = time.monotonic() + LAST_SETTLE_S
+    """Hand back what has not started, settle what has finished, and leave."""
+    machine = consumer.machine
+    deadline = machine.monotonic() + LAST_SETTLE_S
     # Settled for sure: leaving would make ready again what another thread is still settling.
-    while not (consumer.give_back() and consumer.settle(wait=True)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    consumer.leave()
+    while not (consumer.give_back() and consumer.settle(wait=True) and consumer.leave()):
+        if machine.monotonic() >= deadline:
+            break
+        machine.sleep(0.1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
+from functools import partial
 
 from celeriac.worker.consumer import Consumer
 from celeriac.worker.pools.solo import close
@@ -16,9 +16,7 @@ logger = logging.getLogger(__name__)
 def run_threads(consumer: Consumer, runner: AttemptRunner, *, concurrency: int) -> None:
     """Run messages in ``concurrency`` threads until the consumer closes."""
     threads = [
-        threading.Thread(
-            target=_serve, args=(consumer, runner), name=f"celeriac-slot-{n}", daemon=True
-        )
+        consumer.machine.thread(partial(_serve, consumer, runner), name=f"celeriac-slot-{n}")
         for n in range(concurrency)
     ]
     for thread in threads:
