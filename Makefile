@@ -23,7 +23,7 @@ e2e: .venv/dev  ## run those tests alone that need a real Kubernetes (Linux, roo
 	    "$(BIN)/pytest -v -p no:cacheprovider tests/e2e/kubernetes"
 
 chaos: .venv/dev  ## try every fault with 10,000 jobs and more, beside stock Celery (hours; args: ARGS='-k frozen')
-	@CHAOS=long scripts/with-programs $(BIN)/pytest tests/chaos $(ARGS)
+	@CHAOS=long scripts/with-programs $(BIN)/pytest tests/chaos tests/simulation $(ARGS)
 
 unit: .venv/dev  ## run the tests that need no server (seconds)
 	$(BIN)/pytest tests/unit -m "not slow"

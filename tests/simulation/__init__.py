@@ -1,0 +1,1 @@
+"""A deterministic simulation of producers, workers and their supervisor on one queue."""
