@@ -46,6 +46,7 @@ FOUND: dict[str, bytes] = {
     "content type that is a number": made({"ct": 5}),
     "encoding that is a list": made({"ce": []}),
     "bomb": made({"h": {"compression": "gzip"}}, zlib.compress(bytes(100_000_000), 9)),
+    "half a surrogate pair in a history": made(history=b'{"error":"\\ud800E"}\n'),
     "history that is no text": made(history=b"\xff\xfe\n{}\n[1]\n"),
 }
 

@@ -123,9 +123,14 @@ def _is_ours(name: str, it: Any) -> bool:
     return isinstance(it, str)
 
 
+def _shown(it: Any) -> Any:
+    # JSON can say half of a surrogate pair, and no terminal can show it.
+    return it.encode("utf-8", "replace").decode() if isinstance(it, str) else it
+
+
 def _line(line: bytes) -> dict[str, Any]:
     with suppress(ValueError, RecursionError):
         told = json.loads(line)
         if isinstance(told, dict):
-            return {name: it for name, it in told.items() if _is_ours(name, it)}
+            return {_shown(name): _shown(it) for name, it in told.items() if _is_ours(name, it)}
     return {"reason": "unreadable", "message": line[:500].decode("utf-8", "replace")}
