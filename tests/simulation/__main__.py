@@ -6,6 +6,7 @@ import argparse
 import sys
 import tempfile
 import time
+from contextlib import suppress
 
 from tests.simulation.many import Series, play, private_server
 
@@ -26,13 +27,14 @@ def main() -> int:
             print(result.violation or f"seed {args.seed}: every promise was kept")
             return bool(result.violation)
         series, began = Series(), time.monotonic()
-        for seed in range(args.first, args.first + args.schedules):
-            result = play(seed, real)
-            series.add(result)
-            if result.violation:
-                print(f"seed {seed}: {result.violation}", flush=True)
-                if not args.keep_going:
-                    break
+        with suppress(KeyboardInterrupt):
+            for seed in range(args.first, args.first + args.schedules):
+                result = play(seed, real)
+                series.add(result)
+                if result.violation:
+                    print(f"seed {seed}: {result.violation}", flush=True)
+                    if not args.keep_going:
+                        break
         print(f"{series.text()}, in {time.monotonic() - began:.1f} s")
         return bool(series.broken)
 

@@ -116,11 +116,12 @@ class Consumer:
             logger.warning("%s[%s] lost its lease before it started", message.task, message.id)
         elif ours:
             self.running[lease] = (message, started)
-            del self._unstarted[lease]
+            # A server that forgot a claim may hand out the same lease again.
+            self._unstarted.pop(lease, None)
             return True
         else:
             self.returning[lease] = None
-        del self._unstarted[lease]
+        self._unstarted.pop(lease, None)
         return False
 
     @property
@@ -329,7 +330,7 @@ class Consumer:
                 stops += 1
             else:
                 self.returning[message.lease] = None
-                del self._unstarted[message.lease]
+                self._unstarted.pop(message.lease, None)
         for _ in range(stops):
             self.waiting.put(None)  # still meant for a thread that is busy
         leases = list(self.returning)
