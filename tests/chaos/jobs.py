@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import signal
 import time
 from typing import Any
 
 from celeriac.chaos.jobs import app, noted_run
+
+logger = logging.getLogger(__name__)
 
 app.conf.worker_enable_remote_control = True  # as with any worker
 app.conf.update(json.loads(os.environ.get("CHAOS_CELERY", "{}")))
@@ -29,6 +32,18 @@ def steps(self: Any, job: str, number: int, ms: float) -> None:
     with noted_run(self, job):
         for _ in range(number):
             time.sleep(ms / 1000)
+
+
+@app.task(bind=True, name="chaos.tell_time", ignore_result=True)
+def tell_time(self: Any, job: str, now: float, fail: bool = False) -> None:
+    """Say by how much this clock differs from what it should be; fail the first time, if told so."""
+    off_h = (time.time() - now) / 3600
+    if abs(off_h) > 0.5:
+        logger.warning("the clock is an hour %s", "ahead" if off_h > 0 else "behind")
+    if fail and not self.request.retries:
+        raise RuntimeError
+    with noted_run(self, job):
+        pass
 
 
 @app.task(bind=True, name="chaos.die", ignore_result=True)

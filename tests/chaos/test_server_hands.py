@@ -4,15 +4,18 @@ right away and give it back.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import pytest
 import redis
 
+from celeriac.broker.connection import connect
+from celeriac.broker.queue import Queue
 from celeriac.chaos.processes import eventually
 from tests.chaos.arena import LEASE_S, POOLS, SLOTS, Arena, Job, Pool, work
 from tests.chaos.load import all_resume, feeding, resumed_s
@@ -83,6 +86,27 @@ def add_user(arena: Arena) -> None:
     )
 
 
+@contextmanager
+def watched(arena: Celeriac) -> Iterator[None]:
+    """Look after leases from outside, as `celeriac up` and the operator do, on a connection of its own.
+
+    What it asks during a pause is answered right after it, before workers can renew anything.
+    """
+    over = threading.Event()
+    queue = Queue(connect(arena.server.url), "chaos", lease_ms=LEASE_S * 1000)
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            queue.watch()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield
+    over.set()
+    thread.join(20)
+    queue.client.close()
+
+
 def _tamper_often(arena: Arena, hand: Callable[[Arena], None], times: int) -> list[float]:
     ends = []
     for _ in range(times):
@@ -124,7 +148,7 @@ def test_a_server_that_stands_still_for_longer_than_a_lease_costs_nobody_a_deliv
     slots = WORKERS * SLOTS[pool]
     for number in range(times):
         # Through the whole pause, and a little longer.
-        long = [Job(f"long{number}-{n}", args=(1000 * (LEASE_S + 1.6),)) for n in range(slots)]
+        long = [Job(f"long{number}-{n}", args=(1000 * (2 * LEASE_S + 1.7),)) for n in range(slots)]
         arena.send_surely(long)
         started = {job.id for job in long}
         eventually(
@@ -134,8 +158,10 @@ def test_a_server_that_stands_still_for_longer_than_a_lease_costs_nobody_a_deliv
         )
         arena.send_surely(work(scale(500, 700), ms=1, prefix=f"quick{number}-"))
         time.sleep(arena.random.uniform(0, 0.6))
-        pause(arena)
-        arena.drained(within_s=30)
+        with watched(arena):
+            time.sleep(LEASE_S + 0.1)  # it trusts the server only after a lease
+            pause(arena)
+            arena.drained(within_s=30)
     all_resume(arena, fleet)
     stats = arena.drained(within_s=60)
     verdict = arena.verdict(dead=arena.dead())

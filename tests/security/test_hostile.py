@@ -106,6 +106,8 @@ def garbage(target: Target, number: int) -> Iterator[dict[Any, Any]]:
         {b"\xff\xfe": b"\x80\x81"},
         target.fields(good, p="x"),
         target.fields(good, a="-1"),
+        target.fields(good, a="1234567890"),
+        target.fields(good, d="1234567890"),
         target.fields(good, q="9" * 400),
         target.fields(good, d="1e5"),
         target.fields(good, l="99999999999"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -173,8 +174,8 @@ def test_a_user_of_another_prefix_reaches_nothing_here(shop: Shop) -> None:
 def documented() -> list[str]:
     """The rule for a producer, as docs/security.md has it."""
     text = (ROOT / "docs" / "security.md").read_text()
-    rule = text.partition("ACL SETUSER web on >password ")[2].partition("```")[0].split()
-    return [word.replace("{orders}", "{chaos}") for word in rule]
+    rule = text.partition("ACL SETUSER web on >password ")[2].partition("```")[0]
+    return re.findall(r"\([^)]*\)|\S+", rule.replace("{orders}", "{chaos}"))
 
 
 def test_a_producer_can_do_with_the_rights_that_the_page_gives(shop: Shop) -> None:
@@ -192,7 +193,10 @@ def test_a_producer_can_do_with_the_rights_that_the_page_gives(shop: Shop) -> No
             ("XRANGE", "shop:{chaos}:normal", "-", "+"),
             ("XREADGROUP", "GROUP", "workers", "w", "STREAMS", "shop:{chaos}:normal", ">"),
             ("XDEL", "shop:{chaos}:normal", "1-1"),
-            ("DEL", "shop:{other}:normal"),
+            ("DEL", "shop:{chaos}:normal"),
+            ("SET", "shop:{chaos}:normal", "nothing"),
+            ("GET", "shop:{chaos}:normal"),
+            ("XADD", "shop:{other}:normal", "*", "f", "v"),
         ):
             with pytest.raises(NoPermissionError):
                 web.execute_command(*command)
