@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from redis.cluster import RedisCluster as RedisPysCluster
@@ -16,8 +17,17 @@ from celeriac.client.direct import direct_client
 BODY = b"x" * 500
 
 
-def senders(server: str, cluster: str, queue: str) -> dict[str, Callable[[int], float]]:
-    """Who sends, each for so many messages; the result is messages a second."""
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What one stretch gave."""
+
+    per_s: float
+    client_us: float
+    """Processor time of the client for each message, in microseconds."""
+
+
+def senders(server: str, cluster: str, queue: str) -> dict[str, Callable[[int], Sent]]:
+    """Who sends, each for so many messages."""
     url = parse(cluster)
     theirs: Any = RedisPysCluster(host=url.hosts[0][0], port=url.hosts[0][1], password=url.password)
     return {
@@ -27,16 +37,16 @@ def senders(server: str, cluster: str, queue: str) -> dict[str, Callable[[int], 
     }
 
 
-def _sender(client: Any, name: str) -> Callable[[int], float]:
+def _sender(client: Any, name: str) -> Callable[[int], Sent]:
     queue = Queue(client, name)
     queue.publish([NewMessage(id="first", task="bench.nothing", body=BODY)])
 
-    def send(count: int) -> float:
-        started = time.perf_counter()
+    def send(count: int) -> Sent:
+        started, cpu = time.perf_counter(), time.process_time()
         for number in range(count):
             queue.publish([NewMessage(id=str(number), task="bench.nothing", body=BODY)])
-        per_s = count / (time.perf_counter() - started)
+        took, used = time.perf_counter() - started, time.process_time() - cpu
         queue.purge()
-        return per_s
+        return Sent(count / took, used / count * 1e6)
 
     return send
