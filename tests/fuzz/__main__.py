@@ -31,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fuzz the decoder of messages.")
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--artifacts", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--corpus", type=Path, help="Go on from what earlier runs left here.")
     parser.add_argument("--seed", type=int, default=0, help="0: any")
     options = parser.parse_args()
     try:
@@ -42,8 +43,8 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     sys.setrecursionlimit(1000)
     with tempfile.TemporaryDirectory() as folder:
-        corpus, words = Path(folder) / "corpus", Path(folder) / "words"
-        corpus.mkdir()
+        corpus, words = options.corpus or Path(folder) / "corpus", Path(folder) / "words"
+        corpus.mkdir(exist_ok=True)
         for number, seed in enumerate([*inputs.SEEDS, *inputs.FOUND.values()]):
             (corpus / f"{number:03}").write_bytes(seed)
         words.write_text("\n".join(f'"{_escaped(word)}"' for word in inputs.WORDS))
