@@ -25,8 +25,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from celeriac.broker.many import ManyQueues
 from celeriac.broker.message import Histogram, QueueStats
-from celeriac.broker.queue import queues, stats_of
+from celeriac.broker.queue import queues
 from celeriac.control.observe import heard
 from celeriac.spec.status import MessageQueueStatus
 
@@ -109,8 +110,17 @@ class QueueCollector(Collector):
 
 
 def read_all(client: redis.Redis, prefix: str) -> Callable[[], list[QueueStats]]:
-    """Make a function that measures every queue of a broker in one pipelined read."""
-    return lambda: stats_of(client, queues(client, prefix=prefix), prefix=prefix)
+    """Make a function that measures every queue of a broker, but for those that cannot be read now.
+
+    For one thread at a time. Raises RedisError when there is nothing to be had of the broker.
+    """
+    many = ManyQueues(client, prefix=prefix)
+
+    def read() -> list[QueueStats]:
+        found = many.measure(queues(client, prefix=prefix))
+        return [one for one in found if isinstance(one, QueueStats)]
+
+    return read
 
 
 def gauge_families(stats: Sequence[QueueStats]) -> Iterable[Metric]:

@@ -15,6 +15,7 @@ from celeriac.broker.message import QueueStats
 from celeriac.broker.queue import Queue
 from celeriac.broker.slots import slot_of
 from celeriac.chaos.processes import eventually
+from celeriac.gateway.metrics import read_all
 from tests.contract.broker.handy import claim, drain, ids, policy, settle, some
 from tests.redis_cluster import PROGRAMS, RedisCluster, program
 
@@ -47,6 +48,7 @@ def test_a_dead_primarys_queues_come_back_with_its_replica(
     found = many.measure(names)
     assert [type(one) is QueueStats for one in found] == [False, True, True]
     assert isinstance(found[0], redis.ConnectionError)
+    assert {one.name for one in read_all(client, "celeriac")()} == set(names[1:])
     with pytest.raises(redis.ConnectionError):
         queue.claim("w", count=1)
     assert cluster.wait_failover(slot) is not victim
