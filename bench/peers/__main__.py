@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.harness.processes import Failed
 from bench.harness.report import machine
 from bench.harness.server import add_server_option, place
 from bench.peers.groups import FULL, GROUPS, QUICK, Group, Size
@@ -42,9 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results = _measure(Bench(here), group, variants, options)
             print(f"\n{group.table(results)}", flush=True)
             data[name] = group.record(results)
+            if options.json:
+                told = json.dumps({"facts": facts, "groups": data}, indent=1)
+                Path(options.json).write_text(told + "\n")
     print("\nMedians of all rounds (least-greatest). Every drain was checked: each job ran once.")
-    if options.json:
-        Path(options.json).write_text(json.dumps({"facts": facts, "groups": data}, indent=1) + "\n")
     return 0
 
 
@@ -61,8 +63,11 @@ def _measure(
         for variant in order:
             told = f"{time.monotonic() - started:4.0f} s  {group.name} {number + 1}/{rounds}"
             print(f"{told}: {variant.name}", file=sys.stderr, flush=True)
-            results[variant].append(group.measure(bench, variant, size))
-    return results
+            try:
+                results[variant].append(group.measure(bench, variant, size))
+            except Failed as error:
+                print(f"FAILED: {error}", file=sys.stderr, flush=True)
+    return {variant: measured for variant, measured in results.items() if measured}
 
 
 def _versions(home: Home, names: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from celeriac.control.broker import RedisQueue
 from celeriac.spec.policies import QueuePolicy
 
 #: About how many delayed messages a second this fills in: they must all be there before they are due.
-FILLED_A_SECOND = 25_000
+FILLED_A_SECOND = 10_000
 
 
 def measure(here: Place, count: int) -> Iterator[Sequence[str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from queue import Empty
 from typing import TypeVar
 
@@ -29,8 +30,11 @@ T = TypeVar("T")
 #: Finished messages are settled when so many wait, or when the oldest has waited so long.
 SETTLE_MESSAGES = 128
 SETTLE_AFTER_S = 0.005
-#: An idle worker asks again at least so often: a wake-up can be lost with a frozen worker.
+#: How long an idle worker waits for a wake-up without looking up.
 LONGEST_WAIT_S = 1.0
+#: An idle worker claims at least so often: a wake-up can be lost with a frozen worker. Whoever delays a
+#: message for less wakes it (lua/common.lua), since it would sleep past the time.
+LONGEST_IDLE_S = 2.0
 #: With the broker out of reach, try again after this, doubling up to a second.
 _RETRY_S = 0.05
 
@@ -394,9 +398,13 @@ class Consumer:
         return record is not None
 
     def _sleep(self, next_due_ms: int) -> None:
-        timeout = LONGEST_WAIT_S if next_due_ms < 0 else min(LONGEST_WAIT_S, next_due_ms / 1000)
-        if not self.closing.is_set():
-            self.ask(lambda: self.queue.wait(timeout))
+        left = LONGEST_IDLE_S if next_due_ms < 0 else min(LONGEST_IDLE_S, next_due_ms / 1000)
+        # In parts, so that an idle worker notices soon that it is to close.
+        while left > 0 and not self.closing.is_set():
+            timeout = min(LONGEST_WAIT_S, left)
+            left -= timeout
+            if self.ask(partial(self.queue.wait, timeout)) is not False:
+                return  # woken, or the broker is away
 
     def ask(self, call: Callable[[], T]) -> T | None:
         """Ask the broker; None when it could not answer, after a short wait."""

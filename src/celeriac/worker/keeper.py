@@ -95,7 +95,8 @@ class Keeper:
 
     def _read_record(self) -> None:
         now = self._clock()
-        if now - max(self.consumer.last_claim, self._read_at) > POLICY_S:
+        idle_for = now - max(self.consumer.last_claim, self._read_at)
+        if self.consumer.held and idle_for > POLICY_S:
             self._read_at = now
             self.consumer.read_record()
 

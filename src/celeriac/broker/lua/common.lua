@@ -148,8 +148,8 @@ local function wake()
 end
 
 local function make_delayed(v, due, now)
-  -- An idle worker sleeps for up to a second, until a message that it knew of is due: not this one.
-  if due - now < 1000 then wake() end
+  -- An idle worker sleeps for up to two seconds, until a message that it knew of is due: not this one.
+  if due - now < 2000 then wake() end
   local member = v[ID]
   local n = 0
   while redis.call('HEXISTS', BODIES, member) == 1 do
