@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from bench import jobs
 from celeriac import Job
@@ -17,14 +17,13 @@ TASK = "bench.tasks.noop"
 ERRORS = ("ConnectionError", "TimeoutError", "ValueError")
 
 
-def fill(queue: Queue, count: int, *, delay_ms: Callable[[], int] = lambda: 0) -> int:
+def fill(queue: Queue, count: int, *, delay_ms: int = 0) -> int:
     """Publish ``count`` messages with 500 bytes of JSON; return the bytes of one message's body."""
     template = message_of(Job(TASK, (jobs.payload(),)))
     for start in _batches(count, "sent"):
-        delay = delay_ms()
         receipts = queue.publish(
             [
-                NewMessage(id=_id(number), task=TASK, body=template.body, delay_ms=delay)
+                NewMessage(id=_id(number), task=TASK, body=template.body, delay_ms=delay_ms)
                 for number in range(start, min(count, start + BATCH))
             ]
         )
