@@ -10,7 +10,7 @@ from bench.harness.report import percentile
 from bench.harness.server import Place, empty
 from bench.harness.usage import used_memory
 from bench.peers.systems import QUEUE
-from bench.scale.fill import ERRORS, bury, fill
+from bench.scale.fill import ERRORS, bury
 from celeriac.broker.message import DeadMessage
 from celeriac.broker.queue import Queue
 from celeriac.spec.policies import DeadLetterPolicy, QueuePolicy
@@ -26,7 +26,6 @@ def measure(here: Place, count: int) -> Iterator[Sequence[str]]:
     empty(here.client)
     queue.declare(QueuePolicy(dead_letter=DeadLetterPolicy(max_messages=10_000_000)))
     before = used_memory(here.client)
-    fill(queue, count)
     bury(queue, count)
     dead = queue.stats().dead
     if dead != count:

@@ -55,7 +55,7 @@ DEFAULT_LEASE_MS = 15_000
 _PAGE = 500
 #: Dead letters that one search may look at without a pause for other clients, and for one answer.
 _SEARCHED_AT_ONCE = 1_000
-_SEARCHED_A_PAGE = 20_000
+_SEARCHED_A_PAGE = 10_000
 _CANCEL_MEMORY_MS = 86_400_000
 
 _LETTER: dict[str, str] = {"high": "h", "normal": "n", "low": "l"}
