@@ -47,6 +47,7 @@ FOUND: dict[str, bytes] = {
     "encoding that is a list": made({"ce": []}),
     "bomb": made({"h": {"compression": "gzip"}}, zlib.compress(bytes(100_000_000), 9)),
     "half a surrogate pair in a history": made(history=b'{"error":"\\ud800E"}\n'),
+    "number that is none in a head": made(b'{"h":{"__type__":"decimal","__value__":"1,."}}'),
     "history that is no text": made(history=b"\xff\xfe\n{}\n[1]\n"),
 }
 

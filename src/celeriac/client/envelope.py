@@ -105,7 +105,7 @@ def decode(head: bytes, id: str, task: str) -> Decoded:
         content = loaded.get("ct", JSON), loaded.get("ce", UTF_8)
         headers = {"id": id, "task": task, "root_id": id, "ignore_result": False, **h}
         properties = {"correlation_id": id, "reply_to": "", **p}
-    except (TypeError, AttributeError, RecursionError) as error:
+    except Exception as error:  # types of kombu's, or of an app's own, raise what they like
         raise ValueError(f"the head of a message must be a JSON object: {error}") from error
     if not all(isinstance(it, str) for it in content):
         raise ValueError("content type and encoding must be texts")
