@@ -114,8 +114,11 @@ def test_a_full_broker_refuses_and_is_drained(
     _limit(arena, ROOM)
     rest = _fill(arena, work(scale(2_000, 20_000), ms=lambda: arena.random.choice([0, 0, 1])))
     started, taken = time.monotonic(), list[str]()
-    _limit(arena, -1000)  # a single message needs less room than a bulk on its way in
+    arena.queue.client.config_set(
+        "maxmemory", 1
+    )  # whatever buffers the server gives back meanwhile
     _refusals(arena)
+    _limit(arena, 0)
     with _trying(arena, rest, taken):
         arena.fleet(pool)  # it starts, and works, on the full broker
         eventually(lambda: arena.ended_since(started), within_s=10, what="workers drain")

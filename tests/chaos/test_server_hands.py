@@ -143,23 +143,25 @@ def test_a_server_that_stands_still_for_longer_than_a_lease_costs_nobody_a_deliv
     pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena(prepare=add_user, user=(USER, PASSWORD))
-    fleet = arena.fleet(pool, size=WORKERS)
     times = scale(1, 20)
     slots = WORKERS * SLOTS[pool]
-    for number in range(times):
-        # Through the whole pause, and a little longer.
-        long = [Job(f"long{number}-{n}", args=(1000 * (2 * LEASE_S + 1.7),)) for n in range(slots)]
-        arena.send_surely(long)
-        started = {job.id for job in long}
-        eventually(
-            lambda: started <= {run.job for run in arena.history.read().runs},  # noqa: B023
-            within_s=20,
-            what="the long ones run",
-        )
-        arena.send_surely(work(scale(500, 700), ms=1, prefix=f"quick{number}-"))
-        time.sleep(arena.random.uniform(0, 0.6))
-        with watched(arena):
-            time.sleep(LEASE_S + 0.1)  # it trusts the server only after a lease
+    with watched(arena):
+        trusted = time.monotonic() + LEASE_S + 0.1  # when it has watched for a lease
+        fleet = arena.fleet(pool, size=WORKERS)
+        time.sleep(max(0.0, trusted - time.monotonic()))
+        for number in range(times):
+            # Through the whole pause, and a little longer.
+            args = (1000 * (LEASE_S + 1.6),)
+            long = [Job(f"long{number}-{n}", args=args) for n in range(slots)]
+            arena.send_surely(long)
+            started = {job.id for job in long}
+            eventually(
+                lambda: started <= {run.job for run in arena.history.read().runs},  # noqa: B023
+                within_s=20,
+                what="the long ones run",
+            )
+            arena.send_surely(work(scale(500, 700), ms=1, prefix=f"quick{number}-"))
+            time.sleep(arena.random.uniform(0, 0.6))
             pause(arena)
             arena.drained(within_s=30)
     all_resume(arena, fleet)

@@ -13,7 +13,7 @@ from celeriac.control.observe import Observation
 from celeriac.control.scale import ScaleMemory, decide
 from celeriac.control.schedule import timers
 from celeriac.control.status import decision_of, status_of
-from celeriac.spec.conditions import ConditionType
+from celeriac.spec.conditions import ConditionType, Reason
 from celeriac.spec.queue import Schedule
 from celeriac.spec.status import MessageQueueStatus
 
@@ -115,6 +115,19 @@ def test_conditions(
     found = status(MAKE.observation(fleet=fleet, stats=MAKE.stats(**stats)), **spec)
 
     assert told(found) == CALM | differs
+
+
+def test_a_broker_that_deletes_messages_needs_somebodys_help() -> None:
+    observation = MAKE.observation(error="maxmemory-policy is allkeys-lru")
+    found = status(replace(observation, unreadable=Reason.BROKER_EVICTS))
+
+    assert told(found) == CALM | {
+        "Ready": "False BrokerEvicts",
+        "Stalled": "True BrokerEvicts",
+        "BrokerReachable": "False BrokerEvicts",
+        "ScalingActive": "False BrokerUnreachable",
+        "DeadLettersPresent": "Unknown NoDeadLetters",
+    }
 
 
 def test_without_a_broker_the_last_counts_stand() -> None:
