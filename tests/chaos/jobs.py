@@ -59,12 +59,12 @@ def die(self: Any, job: str, how: str) -> None:
 
 
 @app.task(bind=True, name="chaos.eat", ignore_result=True)
-def eat(self: Any, job: str, chunk_mb: int, touch: bool) -> None:
-    """Take memory until there is none; untouched memory costs only addresses."""
+def eat(self: Any, job: str, chunk_mb: int) -> None:
+    """Take memory until there is none."""
     held = []
     with noted_run(self, job):
         while True:
-            held.append(b"x" * (chunk_mb << 20) if touch else bytearray(chunk_mb << 20))
+            held.append(bytearray(chunk_mb << 20))
 
 
 @app.task(bind=True, name="chaos.hang", ignore_result=True)

@@ -21,7 +21,7 @@ ATTEMPTS = 2
 #: Above what a worker with all its processes needs, in bytes.
 MEMORY = 500_000_000
 #: The address space of one process; threads reserve far more of it than they use. In kB.
-ADDRESSES_KB = 4_000_000
+ADDRESSES_KB = 1_600_000
 POLICY = {
     "deadLetter": {"maxDeliveries": MAX_DELIVERIES},
     "retry": {"maxAttempts": ATTEMPTS, "backoff": {"initialSeconds": 0, "maxSeconds": 0}},
@@ -42,9 +42,9 @@ def limited_arena(_make: Callable) -> Callable[..., Limited]:
     return lambda **options: _make(Limited, policy=POLICY, takes_back=True, **options)
 
 
-def _mix(arena: Celeriac, eaters: int, *, chunk_mb: int, touch: bool) -> list[str]:
+def _mix(arena: Celeriac, eaters: int, *, chunk_mb: int) -> list[str]:
     jobs = work(scale(1000, 10_000), ms=lambda: arena.random.uniform(0, 1))
-    hungry = [Job(f"eat{n}", "chaos.eat", (chunk_mb, touch)) for n in range(eaters)]
+    hungry = [Job(f"eat{n}", "chaos.eat", (chunk_mb,)) for n in range(eaters)]
     for job in hungry:
         jobs.insert(arena.random.randrange(len(jobs)), job)
     arena.send(jobs)
@@ -56,7 +56,7 @@ def test_the_kernel_kills_what_eats_all_memory_and_only_that_is_charged(
     pool: Pool, limited_arena: Callable[..., Limited], report: Callable
 ):
     arena = limited_arena()
-    hungry = _mix(arena, scale(1, 5), chunk_mb=16, touch=True)
+    hungry = _mix(arena, scale(1, 5), chunk_mb=16)
     with Limit(MEMORY) as limit:
         arena.wrap = limit.wrap
         fleet = arena.fleet(pool, supervised=True)
@@ -104,7 +104,7 @@ def test_a_refused_allocation_is_an_error_of_that_job_alone(
 ):
     arena = limited_arena()
     arena.wrap = _ulimit
-    hungry = _mix(arena, scale(2, 10), chunk_mb=256, touch=False)
+    hungry = _mix(arena, scale(2, 10), chunk_mb=64)
     worker = arena.fleet(pool).workers[0]
     stats = arena.drained(within_s=300)
     dead = arena.dead()
