@@ -23,8 +23,9 @@ import celeriac
 from celeriac.broker import capture
 from celeriac.broker.connection import parse
 from celeriac.broker.embedded import EmbeddedServer
+from celeriac.broker.many import queues
 from celeriac.broker.message import Message, NewMessage
-from celeriac.broker.queue import Queue, queues
+from celeriac.broker.queue import Queue
 from celeriac.broker.transport import TaskQueueNotConsumable
 from celeriac.client.amqp import TaskProducerPool
 from celeriac.client.envelope import decode

@@ -1,4 +1,4 @@
-"""Measures many queues of a broker again and again, in pipelined reads; one's trouble is not the others'."""
+"""All queues of a broker: their names, and their figures in pipelined reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from celeriac.broker import stats as statistics
-from celeriac.broker.keys import DEFAULT_PREFIX, QueueKeys
+from celeriac.broker.keys import DEFAULT_PREFIX, QueueKeys, index_key
 from celeriac.broker.message import QueueStats
 from celeriac.broker.scripts import script
 
@@ -17,10 +17,28 @@ from celeriac.broker.scripts import script
 _AT_ONCE = 200
 
 
-class ManyQueues:
-    """Measures queues of one broker. An answer that says nothing new is not parsed again.
+def queues(client: redis.Redis, *, prefix: str = DEFAULT_PREFIX) -> list[str]:
+    """Name every queue that was ever declared or published to under a prefix."""
+    members: Any = client.smembers(index_key(prefix))
+    return sorted(name.decode() for name in members)
 
-    To be used by one thread at a time.
+
+def stats_of(
+    client: redis.Redis, names: Sequence[str], *, prefix: str = DEFAULT_PREFIX
+) -> list[QueueStats]:
+    """Measure many queues once. Raises RedisError when one cannot be read."""
+    found: list[QueueStats] = []
+    for stats in ManyQueues(client, prefix=prefix).measure(names):
+        if isinstance(stats, redis.RedisError):
+            raise stats
+        found.append(stats)
+    return found
+
+
+class ManyQueues:
+    """Measures queues of one broker again and again; one's trouble is not the others'.
+
+    An answer that says nothing new is not parsed again. To be used by one thread at a time.
     """
 
     def __init__(self, client: redis.Redis, *, prefix: str = DEFAULT_PREFIX) -> None:

@@ -11,12 +11,11 @@ commands can lose or double a message, or miscount one. A queue knows bytes: nei
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import redis
 from redis.exceptions import MovedError, OutOfMemoryError, ResponseError
@@ -28,17 +27,13 @@ from celeriac.broker.keys import DEFAULT_PREFIX, QueueKeys, index_key
 from celeriac.broker.message import (
     PRIORITIES,
     Claim,
-    DeadLetter,
     DeadMessage,
     DeadPage,
     Done,
     Lease,
-    Message,
     NewMessage,
-    Priority,
     QueueStats,
     Receipt,
-    RetryAt,
     Settlement,
 )
 from celeriac.broker.record import record_fields
@@ -46,23 +41,23 @@ from celeriac.broker.refusal import OF_A_CLUSTER, NewerLayout, explained
 from celeriac.broker.replication import Replication
 from celeriac.broker.scripts import Argument, script
 from celeriac.broker.signing import SigningKeys
+from celeriac.broker.wire import (
+    LETTER,
+    PUBLISH_CHUNK_BYTES,
+    chunks,
+    claimed,
+    is_entry,
+    parts,
+    settle_args,
+)
 from celeriac.spec.policies import QueuePolicy
 
-#: What one publishing script call may carry: short enough not to hold up other clients.
-PUBLISH_CHUNK_MESSAGES = 500
-PUBLISH_CHUNK_BYTES = 1_000_000
 DEFAULT_LEASE_MS = 15_000
 _PAGE = 500
 #: Dead letters that one search may look at without a pause for other clients, and for one answer.
 _SEARCHED_AT_ONCE = 1_000
 _SEARCHED_A_PAGE = 10_000
 _CANCEL_MEMORY_MS = 86_400_000
-
-_LETTER: dict[str, str] = {"high": "h", "normal": "n", "low": "l"}
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_PRIORITY: dict[bytes, Priority] = {b"h": "high", b"n": "normal", b"l": "low"}
-
-T = TypeVar("T")
 
 
 class QueueNotDeclared(LookupError):
@@ -186,7 +181,7 @@ class Queue:
             self._index()
             if len(messages) == 1 and self._publish_one(messages[0]):
                 return [Receipt(messages[0].id, "accepted")]
-            for chunk in _chunks(messages):
+            for chunk in chunks(messages):
                 receipts += self._publish_chunk(chunk)
         except redis.RedisError as error:
             told = explained(error) if isinstance(error, ResponseError) else error
@@ -199,7 +194,7 @@ class Queue:
         if message.delay_ms or message.ttl_ms or message.dedup_key or self.replication:
             return False
         head = self.sign(message.id, message.task, message.head, message.body)
-        letter = _LETTER[message.priority]
+        letter = LETTER[message.priority]
         return bool(self._run("publish_one", letter, message.id, message.task, head, message.body))
 
     def _publish_chunk(self, chunk: Sequence[NewMessage]) -> list[Receipt]:
@@ -209,7 +204,7 @@ class Queue:
         args: list[Argument] = [self.keys.base, len(chunk)]
         for message in chunk:
             args += (
-                _LETTER[message.priority],
+                LETTER[message.priority],
                 message.id,
                 message.task,
                 self.sign(message.id, message.task, message.head, message.body),
@@ -267,7 +262,7 @@ class Queue:
         Due delayed messages are promoted first; expired and cancelled ones are discarded on the way.
         An isolated message comes alone, and only when nothing is held. Raises QueueNotDeclared.
         """
-        return _claimed(self._run("claim", consumer, count, held))
+        return claimed(self._run("claim", consumer, count, held))
 
     def ask_claim(self, consumer: str, *, count: int, held: int = 0) -> Callable[[], Claim]:
         """Ask as :meth:`claim` does and return at once: call what is returned, once, for the answer.
@@ -275,7 +270,7 @@ class Queue:
         The server works meanwhile. Messages are on lease from the moment that it hands them out.
         """
         answer = script("claim").send(self.client, self.keys.all, (consumer, count, held))
-        return lambda: _claimed(self._told(answer))
+        return lambda: claimed(self._told(answer))
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until somebody publishes, at most ``timeout_s`` seconds (0.01 at least)."""
@@ -299,15 +294,15 @@ class Queue:
             else:
                 other.append(index)
         for letter, indexes in done.items():
-            for part in _parts(indexes, 1000):
+            for part in parts(indexes, 1000):
                 ids = [settlements[index].message.lease[1:] for index in part]
                 runs = [settlements[index].run_ms or 0 for index in part]
                 for lost in self._run("done", letter, len(part), *ids, *runs):
                     answers[part[lost]] = False
-        for part in _parts(other, 100):
+        for part in parts(other, 100):
             args: list[Argument] = [len(part)]
             for index in part:
-                args += _settle_args(settlements[index])
+                args += settle_args(settlements[index])
             for lost in self._run("settle", *args):
                 answers[part[lost]] = False
         return answers
@@ -333,7 +328,7 @@ class Queue:
         missing. Only the consumer's claiming thread may ask, when no claim is on its way.
         """
         args: list[Argument] = [consumer, _PAGE]
-        for letter in (*_LETTER.values(), "i"):
+        for letter in (*LETTER.values(), "i"):
             args += (letter, heard.get(letter, "0-0"))
         total = 0
         while back := int(self._run("unheard", *args)):
@@ -422,7 +417,7 @@ class Queue:
 
         Only a ``whole`` one has all of a large body.
         """
-        if _is_entry(name):
+        if is_entry(name):
             _, near = self._run("search", name, 1, 1, "", "", "", "")
             letters = [statistics.dead_message(*row) for row in near]
             found = next((letter for letter in letters if letter.entry == name), None)
@@ -448,17 +443,17 @@ class Queue:
 
         Interrupted half-way it can simply be repeated: an entry moves once.
         """
-        return sum(int(self._run("redrive", *part)) for part in _parts(list(entries), 100))
+        return sum(int(self._run("redrive", *part)) for part in parts(list(entries), 100))
 
     def purge_dead(self, entries: Iterable[str]) -> int:
         """Delete dead letters for good; return how many there were."""
         return sum(
-            int(self._run("purge", "dead", 0, *part)) for part in _parts(list(entries), _PAGE)
+            int(self._run("purge", "dead", 0, *part)) for part in parts(list(entries), _PAGE)
         )
 
     def purge(self, *, ready: bool = True, delayed: bool = True) -> int:
         """Delete waiting messages for good; leased ones are not touched."""
-        what = ([_LETTER[priority] for priority in PRIORITIES] + ["i"] if ready else []) + (
+        what = ([LETTER[priority] for priority in PRIORITIES] + ["i"] if ready else []) + (
             ["delayed"] if delayed else []
         )
         total = 0
@@ -466,116 +461,3 @@ class Queue:
             while gone := int(self._run("purge", kind, _PAGE)):
                 total += gone
         return total
-
-
-def queues(client: redis.Redis, *, prefix: str = DEFAULT_PREFIX) -> list[str]:
-    """Name every queue that was ever declared or published to under a prefix."""
-    members: Any = client.smembers(index_key(prefix))
-    return sorted(name.decode() for name in members)
-
-
-def stats_of(
-    client: redis.Redis, names: Sequence[str], *, prefix: str = DEFAULT_PREFIX
-) -> list[QueueStats]:
-    """Measure many queues in one pipelined round trip (to each node of a cluster)."""
-    read = script("stats")
-    pipeline = client.pipeline(transaction=False)
-    # With the script on board, so that every server that is asked knows it.
-    pipeline.execute_command("SCRIPT", "LOAD", read.text)
-    for name in names:
-        keys = QueueKeys.of(name, prefix=prefix).all
-        pipeline.execute_command("EVALSHA", read.sha, len(keys), *keys)
-    answers = pipeline.execute()[1:]
-    return [statistics.parse(name, raw) for name, raw in zip(names, answers, strict=True)]
-
-
-def _claimed(answer: Any) -> Claim:
-    version, paused, again, next_due, rows, dropped = answer
-    return Claim(
-        [_message(row) for row in rows],
-        version,
-        bool(paused),
-        bool(again),
-        next_due,
-        [(_message(row), row[13].decode()) for row in dropped],
-    )
-
-
-def _message(row: list[bytes]) -> Message:
-    entry = row[12].decode()
-    return Message(
-        lease=row[11].decode() + entry,
-        id=_name(row[1]),
-        task=_name(row[2]),
-        body=row[10],
-        head=row[9],
-        priority=_PRIORITY[row[0]],
-        enqueued_ms=int(row[3]),
-        ready_ms=int(entry.partition("-")[0]),
-        attempt=int(row[4]),
-        delivery=int(row[5]) + 1,
-        lost=int(row[6]),
-        expires_ms=int(row[7]),
-        history=row[8],
-    )
-
-
-def _name(raw: bytes) -> str:
-    name = raw.decode("utf-8", "replace")
-    if not name.isprintable():  # it would write lines of its own into logs
-        name = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", name)
-    return name
-
-
-def _settle_args(settlement: Settlement) -> list[Argument]:
-    message, outcome = settlement.message, settlement.outcome
-    kind, delay, reason, line = "I", 0, "", b""
-    head: bytes | None = None
-    body: bytes | None = None
-    ran = settlement.run_ms is not None
-    if isinstance(outcome, RetryAt):
-        kind, delay, head, body = "R", max(0, outcome.delay_ms), outcome.head, outcome.body
-    elif isinstance(outcome, DeadLetter):
-        kind, reason = "X", outcome.reason
-    elif not isinstance(outcome, Done):
-        reason = outcome.reason
-    if isinstance(outcome, RetryAt | DeadLetter) and outcome.failure is not None:
-        line = outcome.failure.line(attempt=message.attempt + ran, delivery=message.delivery)
-    replaced = head is not None or body is not None
-    args: list[Argument] = [
-        message.lease[0],
-        message.lease[1:],
-        kind,
-        delay,
-        reason,
-        line,
-        "1" if replaced else "0",
-        "" if settlement.run_ms is None else settlement.run_ms,
-    ]
-    if replaced:
-        args += (message.head if head is None else head, message.body if body is None else body)
-    return args
-
-
-def _is_entry(name: str) -> bool:
-    first, _, second = name.partition("-")
-    return first.isdigit() and second.isdigit()
-
-
-def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _chunks(messages: Sequence[NewMessage]) -> Iterator[Sequence[NewMessage]]:
-    start, size = 0, 0
-    for index, message in enumerate(messages):
-        weight = len(message.body) + len(message.head)
-        if index > start and (
-            index - start >= PUBLISH_CHUNK_MESSAGES or size + weight > PUBLISH_CHUNK_BYTES
-        ):
-            yield messages[start:index]
-            start, size = index, 0
-        size += weight
-    if start < len(messages):
-        yield messages[start:]

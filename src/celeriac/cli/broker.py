@@ -54,7 +54,7 @@ class Broker:
 
     def names(self) -> list[str]:
         """Name all queues of the broker."""
-        from celeriac.broker.queue import queues
+        from celeriac.broker.many import queues
 
         return queues(self.client, prefix=self.prefix)
 

@@ -54,7 +54,7 @@ def examine(broker: Broker) -> list[Finding]:
     from redis.exceptions import NoPermissionError
 
     from celeriac.broker.connection import parse
-    from celeriac.broker.queue import stats_of
+    from celeriac.broker.many import stats_of
 
     url = parse(broker.choice.url)
     started = time.perf_counter()

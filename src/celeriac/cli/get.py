@@ -48,7 +48,7 @@ def get(queue: str | None, form: str | None, watch: bool, broker: str | None) ->
 
 def read(broker: Broker, queue: str | None) -> Records:
     """Read one queue's record, or all of them, in one round trip."""
-    from celeriac.broker.queue import stats_of
+    from celeriac.broker.many import stats_of
 
     names = broker.names()
     if queue is not None:

@@ -25,9 +25,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from celeriac.broker.many import ManyQueues
+from celeriac.broker.many import ManyQueues, queues
 from celeriac.broker.message import Histogram, QueueStats
-from celeriac.broker.queue import queues
 from celeriac.control.observe import heard
 from celeriac.spec.status import MessageQueueStatus
 

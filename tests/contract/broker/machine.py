@@ -12,6 +12,7 @@ import redis
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from celeriac.broker import queue as queue_module
+from celeriac.broker import wire
 from celeriac.broker.message import Message
 from celeriac.broker.queue import Queue
 from tests.contract.broker.dying import Death, DyingClient
@@ -29,7 +30,7 @@ CHUNK = 3
 
 def small_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the queue use them."""
-    monkeypatch.setattr(queue_module, "PUBLISH_CHUNK_MESSAGES", CHUNK)
+    monkeypatch.setattr(wire, "PUBLISH_CHUNK_MESSAGES", CHUNK)
     monkeypatch.setattr(queue_module, "_PAGE", PAGE)
 
 

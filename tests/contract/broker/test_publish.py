@@ -8,8 +8,9 @@ import time
 import pytest
 import redis
 
+from celeriac.broker.many import queues
 from celeriac.broker.message import Receipt
-from celeriac.broker.queue import Queue, queues
+from celeriac.broker.queue import Queue
 from celeriac.spec.policies import QueuePolicy
 from tests.conftest import RunningServer
 from tests.contract.broker.dying import DyingClient

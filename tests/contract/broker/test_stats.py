@@ -11,8 +11,9 @@ from redis.exceptions import OutOfMemoryError
 
 from celeriac.broker.connection import connect
 from celeriac.broker.embedded import EmbeddedServer
+from celeriac.broker.many import stats_of
 from celeriac.broker.message import DeadLetter, Discard, Outcome, RetryAt
-from celeriac.broker.queue import Queue, stats_of
+from celeriac.broker.queue import Queue
 from celeriac.cli.permissions import acl_rule
 from celeriac.spec.policies import QueuePolicy
 from tests.conftest import RunningServer

@@ -12,8 +12,9 @@ import pytest
 import redis
 
 from celeriac import Client
+from celeriac.broker.many import stats_of
 from celeriac.broker.message import DeadLetter
-from celeriac.broker.queue import Queue, stats_of
+from celeriac.broker.queue import Queue
 from celeriac.broker.slots import slot_of
 from celeriac.broker.url import parse
 from celeriac.chaos.processes import eventually

@@ -12,9 +12,9 @@ import redis
 from celeriac import Client, Job
 from celeriac.broker.cluster import ClusterClient
 from celeriac.broker.connection import connect
-from celeriac.broker.many import ManyQueues
+from celeriac.broker.many import ManyQueues, queues, stats_of
 from celeriac.broker.message import DeadLetter, QueueStats
-from celeriac.broker.queue import Queue, queues, stats_of
+from celeriac.broker.queue import Queue
 from celeriac.broker.slots import slot_of
 from celeriac.broker.topology import ClusterUnavailable
 from celeriac.client.progress import QueueProgress

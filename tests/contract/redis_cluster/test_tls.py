@@ -11,7 +11,8 @@ from celery import Celery
 from celeriac import Client
 from celeriac.broker.cluster import servers
 from celeriac.broker.connection import connect
-from celeriac.broker.queue import Queue, queues
+from celeriac.broker.many import queues
+from celeriac.broker.queue import Queue
 from celeriac.broker.server_process import free_port
 from tests.contract.broker.handy import drain
 from tests.contract.test_connection import Authority, authority

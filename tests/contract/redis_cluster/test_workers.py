@@ -19,7 +19,8 @@ from kombu.common import Broadcast
 
 from celeriac.broker.connection import connect, connection_pool, parse
 from celeriac.broker.keys import kombu_prefix
-from celeriac.broker.queue import Queue, stats_of
+from celeriac.broker.many import stats_of
+from celeriac.broker.queue import Queue
 from celeriac.broker.slots import slot_of
 from celeriac.chaos.processes import eventually
 from tests.contract.broker.handy import policy

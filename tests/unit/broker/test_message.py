@@ -15,8 +15,8 @@ from celeriac.broker.message import (
     NewMessage,
     QueueStats,
 )
-from celeriac.broker.queue import _chunks, _is_entry
 from celeriac.broker.stats import dead_message
+from celeriac.broker.wire import chunks, is_entry
 
 
 def stats(**fields: Any) -> QueueStats:
@@ -109,14 +109,14 @@ def message(size: int) -> NewMessage:
 
 def test_chunks_are_bounded_in_number_and_bytes_and_lose_nothing() -> None:
     sizes = [1] * 1200 + [600_000, 600_000, 5_000_000, 1, 1]
-    chunks = [[len(new.body) for new in part] for part in _chunks([message(s) for s in sizes])]
-    assert [size for chunk in chunks for size in chunk] == sizes
-    assert [len(chunk) for chunk in chunks] == [500, 500, 201, 1, 1, 2]
-    assert list(_chunks([])) == []
+    made = [[len(new.body) for new in part] for part in chunks([message(s) for s in sizes])]
+    assert [size for chunk in made for size in chunk] == sizes
+    assert [len(chunk) for chunk in made] == [500, 500, 201, 1, 1, 2]
+    assert list(chunks([])) == []
 
 
 @pytest.mark.parametrize(
     ("name", "entry"), [("1-1", True), ("17-0", True), ("17", False), ("a-1", False), ("1-", False)]
 )
 def test_entries_are_told_from_message_ids(name: str, entry: bool) -> None:
-    assert _is_entry(name) is entry
+    assert is_entry(name) is entry

@@ -1,0 +1,127 @@
+"""How messages and settlements are written for the scripts, and their answers read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from celeriac.broker.message import (
+    Claim,
+    DeadLetter,
+    Done,
+    Message,
+    NewMessage,
+    Priority,
+    RetryAt,
+    Settlement,
+)
+from celeriac.broker.scripts import Argument
+
+#: What one publishing script call may carry: short enough not to hold up other clients.
+PUBLISH_CHUNK_MESSAGES = 500
+PUBLISH_CHUNK_BYTES = 1_000_000
+
+#: What the scripts call a priority.
+LETTER: dict[str, str] = {"high": "h", "normal": "n", "low": "l"}
+_PRIORITY: dict[bytes, Priority] = {b"h": "high", b"n": "normal", b"l": "low"}
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+T = TypeVar("T")
+
+
+def claimed(answer: Any) -> Claim:
+    """Read what the claim script answered."""
+    version, paused, again, next_due, rows, dropped = answer
+    return Claim(
+        [_message(row) for row in rows],
+        version,
+        bool(paused),
+        bool(again),
+        next_due,
+        [(_message(row), row[13].decode()) for row in dropped],
+    )
+
+
+def _message(row: list[bytes]) -> Message:
+    entry = row[12].decode()
+    return Message(
+        lease=row[11].decode() + entry,
+        id=_name(row[1]),
+        task=_name(row[2]),
+        body=row[10],
+        head=row[9],
+        priority=_PRIORITY[row[0]],
+        enqueued_ms=int(row[3]),
+        ready_ms=int(entry.partition("-")[0]),
+        attempt=int(row[4]),
+        delivery=int(row[5]) + 1,
+        lost=int(row[6]),
+        expires_ms=int(row[7]),
+        history=row[8],
+    )
+
+
+def _name(raw: bytes) -> str:
+    name = raw.decode("utf-8", "replace")
+    if not name.isprintable():  # it would write lines of its own into logs
+        name = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", name)
+    return name
+
+
+def settle_args(settlement: Settlement) -> list[Argument]:
+    """Write a settlement as the settle script takes it."""
+    message, outcome = settlement.message, settlement.outcome
+    kind, delay, reason, line = "I", 0, "", b""
+    head: bytes | None = None
+    body: bytes | None = None
+    ran = settlement.run_ms is not None
+    if isinstance(outcome, RetryAt):
+        kind, delay, head, body = "R", max(0, outcome.delay_ms), outcome.head, outcome.body
+    elif isinstance(outcome, DeadLetter):
+        kind, reason = "X", outcome.reason
+    elif not isinstance(outcome, Done):
+        reason = outcome.reason
+    if isinstance(outcome, RetryAt | DeadLetter) and outcome.failure is not None:
+        line = outcome.failure.line(attempt=message.attempt + ran, delivery=message.delivery)
+    replaced = head is not None or body is not None
+    args: list[Argument] = [
+        message.lease[0],
+        message.lease[1:],
+        kind,
+        delay,
+        reason,
+        line,
+        "1" if replaced else "0",
+        "" if settlement.run_ms is None else settlement.run_ms,
+    ]
+    if replaced:
+        args += (message.head if head is None else head, message.body if body is None else body)
+    return args
+
+
+def is_entry(name: str) -> bool:
+    """Whether a name is that of a stream entry."""
+    first, _, second = name.partition("-")
+    return first.isdigit() and second.isdigit()
+
+
+def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Cut a list into parts of at most ``size``."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def chunks(messages: Sequence[NewMessage]) -> Iterator[Sequence[NewMessage]]:
+    """Cut messages into what one call of the publish script may carry."""
+    start, size = 0, 0
+    for index, message in enumerate(messages):
+        weight = len(message.body) + len(message.head)
+        if index > start and (
+            index - start >= PUBLISH_CHUNK_MESSAGES or size + weight > PUBLISH_CHUNK_BYTES
+        ):
+            yield messages[start:index]
+            start, size = index, 0
+        size += weight
+    if start < len(messages):
+        yield messages[start:]
