@@ -15,7 +15,7 @@ from signal import SIGKILL
 from types import TracebackType
 from typing import Self
 
-from celeriac.chaos.processes import Command, Fleet
+from celeriac.chaos.processes import Command, Fleet, eventually
 
 _CGROUPS = Path("/sys/fs/cgroup/memory")  # version 1; version 2 has one tree, which systemd rules
 _LOOK_EVERY_S = 0.01
@@ -48,8 +48,13 @@ class Limit:
         self._over.set()
         for fleet in self._fleets:
             fleet.end()  # a group with processes in it cannot be removed
-        with suppress(OSError):
+        if self.kind == "cgroup":
+            eventually(self._removed, within_s=10, what="its processes are gone")
+
+    def _removed(self) -> bool:
+        with suppress(OSError):  # killed processes take a moment to leave it
             self._group.rmdir()
+        return not self._group.exists()
 
     def wrap(self, command: Command) -> Command:
         """Start what the command starts under the limit."""
