@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from bench import jobs
+from bench.harness.processes import wait_for
 from celeriac import Job
 from celeriac.broker.message import DeadLetter, Failure, NewMessage, Settlement
 from celeriac.broker.queue import Queue
@@ -88,6 +90,13 @@ def _copy(queue: Queue, kind: str, count: int, *, there: int) -> None:
         copies(keys=keys, args=[start, min(count, start + BATCH) - 1, kind])
     if queue.stats().imbalance:
         raise AssertionError("the copies are not accounted for")
+    # They made the log grow: its rewriting forks the server, which is not what is measured.
+    wait_for(lambda: not _rewrites_log(queue), what="the log to be rewritten", within_s=120)
+
+
+def _rewrites_log(queue: Queue) -> bool:
+    info: dict[str, Any] = queue.client.info("persistence")
+    return bool(info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"])
 
 
 def _id(number: int) -> str:
