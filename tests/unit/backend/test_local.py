@@ -140,9 +140,13 @@ def test_the_children_of_a_dead_worker_are_gone_before_it_is_told(yard: Yard) ->
     yard.script = PARENT
     yard.until(lambda fleet: fleet.ready == 1, replicas=1)
     ((name, pid),) = yard.backend.pids(MAIL).items()
-    (child,) = {
-        int(line.split()[1]) for line in yard.logs.last_lines(name) if line.startswith("child")
-    }
+
+    def children() -> list[int]:
+        lines = yard.logs.last_lines(name)
+        return [int(line.split()[1]) for line in lines if line.startswith("child")]
+
+    yard.until(lambda _: bool(children()))  # the log is read by a thread, a moment later
+    child = children()[0]
     os.kill(pid, signal.SIGKILL)
     yard.until(lambda fleet: bool(fleet.lost))
 
