@@ -59,7 +59,7 @@ def test_a_revoked_message_does_not_run(worker: Watched, options: dict[str, Any]
     worker.queue.pause()
     try:
         result = worker.send("add", 1, 1, **options)
-        app.control.revoke(result.id, destination=[_name(worker)], reply=True, limit=1)
+        app.control.revoke(result.id, destination=[_name(worker)], reply=True, limit=1, timeout=10)
     finally:
         worker.queue.resume()
     after = worker.settled()
@@ -72,7 +72,7 @@ def test_a_revoked_message_does_not_run(worker: Watched, options: dict[str, Any]
 def test_a_running_message_is_not_stopped_without_terminate(worker: Watched) -> None:
     result = worker.send("nap", 0.5)
     worker.noted(result, "started")
-    app.control.revoke(result.id, destination=[_name(worker)], reply=True, limit=1)
+    app.control.revoke(result.id, destination=[_name(worker)], reply=True, limit=1, timeout=10)
     assert result.get(timeout=10) == "rested"
 
 
