@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,7 +48,8 @@ def add_server_option(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def place(program: str | None) -> Iterator[Place]:
-    """Start a server in a folder of its own, and end it."""
+    """Start a server in a folder of its own, and end it, whatever ends the benchmark."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     memory = str(MEMORY) if MEMORY.is_dir() else None
     with (
         TemporaryDirectory(prefix="bench-") as disk,
