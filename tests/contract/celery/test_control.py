@@ -55,6 +55,7 @@ def test_what_a_message_queue_declares_cannot_be_changed_behind_its_back(worker:
 
 @pytest.mark.parametrize("options", [{}, {"countdown": 30}])
 def test_a_revoked_message_does_not_run(worker: Watched, options: dict[str, Any]) -> None:
+    _inspect(worker, "ping")  # a worker works before it listens
     before = worker.queue.stats()
     worker.queue.pause()
     try:
