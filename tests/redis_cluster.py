@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -87,6 +86,14 @@ class Node:
         finally:
             self.process.send_signal(signal.SIGCONT)
 
+    def answers(self) -> bool:
+        """Whether it serves. Raises _PortTaken when somebody else was faster."""
+        if self.process is not None and self.process.poll() is not None:
+            log = (self.folder / "log").read_text()
+            assert "ddress already in use" in log, log[-2000:]
+            raise _PortTaken(self)
+        return bool(self.ask("PING"))
+
     @property
     def client(self) -> redis.Redis:
         """A plain client of this one node."""
@@ -109,6 +116,14 @@ class Node:
         return _text(self.ask("ROLE")[0]) == "master"
 
 
+class _PortTaken(Exception):
+    """A port that was free a moment ago is not any more."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(f"port {node.port} or {node.bus}")
+        self.node = node
+
+
 class RedisCluster:
     """Some primaries, each with a replica (or with none). Ends with its block."""
 
@@ -129,14 +144,21 @@ class RedisCluster:
         self._primaries = self.nodes[:primaries]
 
     def __enter__(self) -> Self:
-        try:
-            for node in self.nodes:
-                node.start()
-            self._join()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+        while True:
+            try:
+                for node in self.nodes:
+                    node.start()
+                self._join()
+            except _PortTaken as error:
+                self.__exit__()
+                for node in self.nodes:
+                    shutil.rmtree(node.folder)
+                error.node.port, error.node.bus = free_port(), free_port()
+            except BaseException:
+                self.__exit__()
+                raise
+            else:
+                return self
 
     def __exit__(self, *_: object) -> None:
         for node in self.nodes:
@@ -155,7 +177,7 @@ class RedisCluster:
     def _join(self) -> None:
         count = len(self._primaries)
         for number, node in enumerate(self.nodes):
-            _until(partial(node.ask, "PING"), "the servers answer")
+            _until(node.answers, "the servers answer")
             node.ask("CLUSTER SET-CONFIG-EPOCH", number + 1)
         for number, node in enumerate(self._primaries):
             first, last = number * SLOTS // count, (number + 1) * SLOTS // count - 1
