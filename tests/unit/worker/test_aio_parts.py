@@ -25,7 +25,9 @@ from celeriac.worker.stacks import ContextStack
 
 
 @pytest.fixture
-def app() -> Celery:
+def app(monkeypatch: pytest.MonkeyPatch) -> Celery:
+    # Tasks of other tests' apps are shared with every app that is finalized in this process.
+    monkeypatch.setattr("celery._state._on_app_finalizers", set())
     app = Celery("aio", set_as_current=False)
 
     @app.task(name="plain", shared=False, time_limit=5)
