@@ -91,7 +91,8 @@ class Platform:
         return Queue(self.connect(), name)
 
     def client(self) -> Client:
-        """A producer."""
+        """A producer, when the broker can be reached: an outage of another test may just be over."""
+        eventually(lambda: self.connect().ping(), seconds=60, what="the broker answers")
         return Client(self.broker_url())
 
     @property
