@@ -51,6 +51,13 @@ def app(valkey: Any, queue_name: str) -> Iterator[Celery]:
     @app.task(name="t.modelled", shared=False, pydantic=True)
     def modelled(order: Order) -> None: ...
 
+    class Classic(app.Task):  # type: ignore[misc,name-defined]
+        name = "t.classic"
+
+        def run(self, x: Any) -> None: ...
+
+    app.register_task(Classic())
+
     @app.task(name="t.renamed", shared=False, base=Renamed)
     def renamed(x: Any) -> None: ...
 
@@ -105,6 +112,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("t.limited", {"args": (1,)}),
     ("t.limited", {"args": (1,), "priority": 9}),
     ("t.kept", {"args": (1,)}),
+    ("t.classic", {"args": (1,)}),
 ]
 
 

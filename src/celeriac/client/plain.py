@@ -80,8 +80,10 @@ class PlainSender:
         plain = self._plain(task, options)
         if plain is None or not self._is_quiet():
             return None
-        if task.typing:
-            task.__header__(*(args or ()), **(kwargs or {}))
+        # Only tasks made of functions have one.
+        check_arguments = getattr(task, "__header__", None) if task.typing else None
+        if check_arguments is not None:
+            check_arguments(*(args or ()), **(kwargs or {}))
         args, kwargs = args or (), kwargs or {}
         if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
             return None
