@@ -174,6 +174,7 @@ def test_a_gigabyte_is_refused_before_it_is_sent(target: Callable[..., Target]) 
         receipt.reason
         == f"message of {len(huge.body)} bytes is over limits.maxMessageBytes 1048576"
     )
+    assert victim.queue.publish([huge]) == [receipt]
     assert victim.queue.client.info("stats")["total_net_input_bytes"] - received < 100_000
 
 

@@ -39,6 +39,11 @@ class NewMessage:
     dedup_key: str = ""
     dedup_ttl_ms: int = 0
 
+    @property
+    def size(self) -> int:
+        """How many bytes count, for the queue's limit and for what travels together."""
+        return len(self.body) + len(self.head)
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:

@@ -193,12 +193,14 @@ class Queue:
         """Publish a plain message by the short script; False when it has to go by the general one."""
         if message.delay_ms or message.ttl_ms or message.dedup_key or self.replication:
             return False
+        if message.size > PUBLISH_CHUNK_BYTES:
+            return False  # whether it may be so large is asked before it is sent
         head = self.sign(message.id, message.task, message.head, message.body)
         letter = LETTER[message.priority]
         return bool(self._run("publish_one", letter, message.id, message.task, head, message.body))
 
     def _publish_chunk(self, chunk: Sequence[NewMessage]) -> list[Receipt]:
-        size = len(chunk[0].body) + len(chunk[0].head)
+        size = chunk[0].size
         if size > PUBLISH_CHUNK_BYTES and (reason := self._too_large(size)):
             return [Receipt(chunk[0].id, "refused", reason)]  # it would have been alone on its way
         args: list[Argument] = [self.keys.base, len(chunk)]

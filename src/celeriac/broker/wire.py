@@ -116,12 +116,11 @@ def chunks(messages: Sequence[NewMessage]) -> Iterator[Sequence[NewMessage]]:
     """Cut messages into what one call of the publish script may carry."""
     start, size = 0, 0
     for index, message in enumerate(messages):
-        weight = len(message.body) + len(message.head)
         if index > start and (
-            index - start >= PUBLISH_CHUNK_MESSAGES or size + weight > PUBLISH_CHUNK_BYTES
+            index - start >= PUBLISH_CHUNK_MESSAGES or size + message.size > PUBLISH_CHUNK_BYTES
         ):
             yield messages[start:index]
             start, size = index, 0
-        size += weight
+        size += message.size
     if start < len(messages):
         yield messages[start:]

@@ -222,10 +222,10 @@ class _Chunks:
     def take(self) -> list[tuple[Job, NewMessage]]:
         """Take the next portion; it is empty at the end."""
         chunk, self._ahead = self._ahead, []
-        size = sum(_weight(message) for _, message in chunk)
+        size = sum(message.size for _, message in chunk)
         for job in self._source:
             message = message_of(job)
-            size += _weight(message)
+            size += message.size
             if chunk and (len(chunk) == CHUNK_MESSAGES or size > CHUNK_BYTES):
                 self._ahead.append((job, message))
                 break
@@ -235,7 +235,3 @@ class _Chunks:
     def rest(self) -> list[Job]:
         """Take all jobs that no portion held yet."""
         return [job for job, _ in self._ahead] + list(self._source)
-
-
-def _weight(message: NewMessage) -> int:
-    return len(message.body) + len(message.head)
