@@ -29,9 +29,7 @@ from redis.exceptions import (
 
 from celeriac.broker.cluster_pipeline import ClusterPipeline
 from celeriac.broker.slots import Address, guarded, key_of, slot_of
-from celeriac.broker.topology import ClusterUnavailable, NotReached, Topology
-
-_PAUSE_S = 0.1
+from celeriac.broker.topology import ClusterUnavailable, NotReached, Topology, pause_after
 
 
 class NodeConnection(redis.Connection):
@@ -94,7 +92,7 @@ class ClusterClient(redis.Redis):
     """Sends each command to the node that serves its key. Threads may share it; it survives a fork.
 
     `node` makes the client of one node. Commands without a key go to `entry`, which is one of the nodes.
-    Transactions and subscriptions belong to one node: see `node_of`.
+    Transactions and subscriptions belong to one node, and are not to be had here.
     """
 
     #: How long a command waits for a slot that is on its way to another node. Seconds.
@@ -123,10 +121,6 @@ class ClusterClient(redis.Redis):
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         return _Route(self, slot_of(key), guarded(args), options).run()
 
-    def node_of(self, key: str | bytes) -> redis.Redis:
-        """The client of the node that serves a key now."""
-        return self.node(self.topology.primary(slot_of(key)))
-
     def primaries(self) -> dict[Address, redis.Redis]:
         """A client of each node that serves slots."""
         return {address: self.node(address) for address in self.topology.primaries()}
@@ -146,7 +140,7 @@ class ClusterClient(redis.Redis):
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> ClusterPipeline:
         """Start a pipeline, which is one of each node. Raises NotImplementedError for a transaction."""
         if transaction:
-            raise NotImplementedError("a transaction belongs to one node: see node_of")
+            raise NotImplementedError("a transaction belongs to one node")
         return ClusterPipeline(self)
 
     def close(self) -> None:
@@ -226,7 +220,7 @@ class _Route:
                 f"{self._client.patience_s:.0f} s: {error}"
             ) from error
         if self._refusals > 3:
-            time.sleep(min(_PAUSE_S, 0.001 * 2**self._refusals))
+            pause_after(self._refusals)
 
 
 def servers(client: redis.Redis) -> dict[str, redis.Redis]:

@@ -12,7 +12,7 @@ from redis.client import Pipeline
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
 
 from celeriac.broker.slots import Address, guarded, is_script, key_of, slot_of
-from celeriac.broker.topology import ClusterUnavailable, NotReached
+from celeriac.broker.topology import ClusterUnavailable, NotReached, pause_after
 
 if TYPE_CHECKING:
     from celeriac.broker.cluster import ClusterClient
@@ -61,7 +61,7 @@ class _Sending:
         rounds = 0
         while waiting and (not rounds or time.monotonic() < until):
             if rounds > 2:
-                time.sleep(min(0.1, 0.001 * 2**rounds))
+                pause_after(rounds)
             rounds += 1
             waiting = self._round(waiting)
         self._note(waiting, [ClusterUnavailable(str(self._answers[at])) for at in waiting])
@@ -79,6 +79,7 @@ class _Sending:
             except NotReached as error:
                 self._down[address] = error
                 self._cluster.topology.doubt(address)
+                self._note(group, [error] * len(group))  # what to say if there is no time for more
                 again += group
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 self._cluster.topology.doubt(address)

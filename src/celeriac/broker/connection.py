@@ -75,7 +75,7 @@ def cluster_client(
 ) -> ClusterClient:
     """Make a client of a cluster, whose nodes get clients made by `node`."""
     options = {**connection_options(url), **overrides}
-    kind = NodeSSLConnection if url.tls else NodeConnection
+    kind = _node_class(url)
 
     def node_at(address: Address) -> redis.Redis:
         pool = redis.ConnectionPool(
@@ -130,8 +130,12 @@ def connection_pool(url: BrokerURL, **overrides: Any) -> redis.ConnectionPool:
     return pool
 
 
+def _node_class(url: BrokerURL) -> type[NodeConnection]:
+    return NodeSSLConnection if url.tls else NodeConnection
+
+
 def _topology(url: BrokerURL, overrides: dict[str, Any]) -> Topology:
-    kind = NodeSSLConnection if url.tls else NodeConnection
+    kind = _node_class(url)
     options = {**connection_options(url), **overrides}
     # It is asked and forgotten.
     for name in ("max_connections", "connection_class"):

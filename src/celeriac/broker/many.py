@@ -12,6 +12,7 @@ from celeriac.broker import stats as statistics
 from celeriac.broker.keys import DEFAULT_PREFIX, QueueKeys, index_key
 from celeriac.broker.message import QueueStats
 from celeriac.broker.scripts import script
+from celeriac.broker.wire import parts
 
 #: Queues of one read: it must not hold up the server's other clients, nor fill its buffers.
 _AT_ONCE = 200
@@ -50,8 +51,7 @@ class ManyQueues:
         """Measure queues; an error stands where one cannot be read. Raises RedisError if none can."""
         found: list[QueueStats | redis.RedisError] = []
         known: dict[str, tuple[list[Any], QueueStats]] = {}
-        for start in range(0, len(names), _AT_ONCE):
-            part = names[start : start + _AT_ONCE]
+        for part in parts(names, _AT_ONCE):
             for name, raw in zip(part, self._read(part), strict=True):
                 if isinstance(raw, redis.RedisError):
                     found.append(raw)

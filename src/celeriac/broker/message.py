@@ -7,6 +7,7 @@ Neither kombu nor Celery is known here: ``body`` and ``head`` are bytes that the
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -283,3 +284,8 @@ class QueueStats:
         """Zero as long as the conservation law holds: nothing lost, nothing doubled."""
         finished = self.done + self.discarded + self.purged + self.dead
         return self.accepted - finished - self.unfinished
+
+
+def is_entry(name: str) -> bool:
+    """Tell whether it looks like the entry of a dead letter, ``1764000000000-0``, and not like an id."""
+    return re.fullmatch(r"[0-9]+-[0-9]+", name) is not None

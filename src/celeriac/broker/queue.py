@@ -35,6 +35,7 @@ from celeriac.broker.message import (
     QueueStats,
     Receipt,
     Settlement,
+    is_entry,
 )
 from celeriac.broker.record import record_fields
 from celeriac.broker.refusal import OF_A_CLUSTER, NewerLayout, explained
@@ -46,7 +47,6 @@ from celeriac.broker.wire import (
     PUBLISH_CHUNK_BYTES,
     chunks,
     claimed,
-    is_entry,
     parts,
     settle_args,
 )
@@ -103,8 +103,8 @@ class Queue:
         self.asks_ahead = not isinstance(client, ClusterClient)
         self._indexed = False
 
-    def _run(self, name: str, *args: Argument, client: redis.Redis | None = None) -> Any:
-        return self._told(lambda: script(name).run(client or self.client, self.keys.all, args))
+    def _run(self, name: str, *args: Argument) -> Any:
+        return self._told(lambda: script(name).run(self.client, self.keys.all, args))
 
     def _told(self, answer: Callable[[], Any]) -> Any:
         try:
@@ -125,10 +125,7 @@ class Queue:
 
     def has_record(self) -> bool:
         """Whether somebody has declared the queue."""
-        try:
-            return bool(self.client.hexists(self.keys.record, "policy"))
-        except MovedError as error:
-            raise ResponseError(OF_A_CLUSTER) from error
+        return bool(self._told(lambda: self.client.hexists(self.keys.record, "policy")))
 
     def declare(self, policy: QueuePolicy, *, only_if_absent: bool = False) -> int:
         """Write the queue's record and return its version, which grows only when something changed.
@@ -217,13 +214,15 @@ class Queue:
                 message.dedup_ttl_ms,
             )
         reached, wanted = 0, 0
-        if self.replication is None:
+        replication = self.replication
+        if replication is None:
             notes = self._run("publish", *args)
         else:
-            notes, reached = self.replication.run(
-                script("publish"), self.client, self.keys.all, args
+            publish = script("publish")
+            notes, reached = self._told(
+                lambda: replication.run(publish, self.client, self.keys.all, args)
             )
-            wanted = self.replication.replicas
+            wanted = replication.replicas
         receipts = [Receipt(message.id, "accepted", "", reached, wanted) for message in chunk]
         for index, status, detail in notes:
             text = detail.decode()

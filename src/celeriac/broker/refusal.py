@@ -1,4 +1,4 @@
-"""When the server itself refuses to write: out of memory, out of disk, or out of replicas.
+"""Why a write is refused: the server lacks memory, disk or replicas, or the queue is a newer release's.
 
 A script is refused whole before it begins, so nothing was written, and sending it again is safe. What the
 server says of it speaks of scripts and flags; here it is said for people.

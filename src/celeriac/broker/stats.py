@@ -9,16 +9,15 @@ from typing import Any
 from celeriac.broker.message import (
     DeadMessage,
     Histogram,
-    Priority,
     QueueStats,
     WorkerSeen,
 )
+from celeriac.broker.wire import PRIORITY
 
 #: The end of the year 9999: no later time can be shown.
 LAST_MS = 253_402_300_800_000
 _NUMBERS = frozenset({"startedMs", "endedMs", "attempt", "delivery"})
 _STREAMS = ("high", "normal", "low", "isolated")
-_PRIORITY: dict[bytes, Priority] = {b"h": "high", b"n": "normal", b"l": "low"}
 
 
 def parse(name: str, raw: list[Any]) -> QueueStats:
@@ -92,7 +91,7 @@ def dead_message(entry: bytes, flat: list[bytes], body_bytes: int) -> DeadMessag
         entry=entry.decode(),
         id=text(b"i"),
         task=text(b"t"),
-        priority=_PRIORITY.get(fields.get(b"p", b""), "normal"),
+        priority=PRIORITY.get(fields.get(b"p", b""), "normal"),
         enqueued_ms=number(b"q"),
         dead_ms=int(entry.partition(b"-")[0]),
         attempt=number(b"a"),

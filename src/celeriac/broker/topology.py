@@ -5,6 +5,7 @@ No lock: a map is replaced whole, so threads that learn at the same time do no h
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,11 @@ class ClusterUnavailable(ConnectionError):
 
 class NotReached(ConnectionError):
     """There is no connection to the node; nothing was executed."""
+
+
+def pause_after(tries: int) -> None:
+    """Wait a little before another try of what a moving slot has refused so many times."""
+    time.sleep(min(0.1, 0.001 * 2**tries))
 
 
 class Topology:
@@ -84,13 +90,11 @@ class Topology:
         for address in self._order():
             try:
                 learnt = self._ask(address)
-            except (AuthenticationError, AuthorizationError):
+            except (AuthenticationError, AuthorizationError, NoPermissionError):
                 raise
             except (ConnectionError, TimeoutError) as error:
                 failure = error
                 continue
-            except NoPermissionError:
-                raise
             except ResponseError as error:
                 text = f"{address[0]}:{address[1]} is no node of a cluster: {error}"
                 raise ClusterUnavailable(text) from error

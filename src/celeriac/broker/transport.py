@@ -5,7 +5,8 @@ remote control with its replies, events, broadcasts, stays kombu's Redis code, w
 under `{prefix}:kombu:`. Task queues cannot be consumed here: Celeriac's worker claims from them directly.
 
 An ACL user needs `~{prefix}:* &{prefix}:*`. Redis matches the patterns of PSUBSCRIBE literally, so whoever
-listens to events (`celery events`) needs `&{prefix}:kombu:/0.celeryev/*` (0: the database) as well.
+listens to events (`celery events`) needs `&{prefix}:kombu:/0.celeryev/*` (0: the database) as well, and on
+a cluster `&{prefix}:kombu:{{prefix}}:/0.celeryev/*` instead (`celeriac.broker.keys.kombu_prefix`).
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ PUBLISH_CHUNK_MESSAGES = 500
 PUBLISH_CHUNK_BYTES = 1_000_000
 
 #: What the scripts call a priority.
-LETTER: dict[str, str] = {"high": "h", "normal": "n", "low": "l"}
-_PRIORITY: dict[bytes, Priority] = {b"h": "high", b"n": "normal", b"l": "low"}
+LETTER: dict[Priority, str] = {"high": "h", "normal": "n", "low": "l"}
+PRIORITY = {letter.encode(): name for name, letter in LETTER.items()}
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def _message(row: list[bytes]) -> Message:
         task=_name(row[2]),
         body=row[10],
         head=row[9],
-        priority=_PRIORITY[row[0]],
+        priority=PRIORITY[row[0]],
         enqueued_ms=int(row[3]),
         ready_ms=int(entry.partition("-")[0]),
         attempt=int(row[4]),
@@ -98,12 +98,6 @@ def settle_args(settlement: Settlement) -> list[Argument]:
     if replaced:
         args += (message.head if head is None else head, message.body if body is None else body)
     return args
-
-
-def is_entry(name: str) -> bool:
-    """Whether a name is that of a stream entry."""
-    first, _, second = name.partition("-")
-    return first.isdigit() and second.isdigit()
 
 
 def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

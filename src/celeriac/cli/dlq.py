@@ -7,7 +7,6 @@ how many they moved; a run that was interrupted is simply run again.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -266,6 +265,8 @@ def pages(queue: Queue, picked: Filter, before: str = "") -> Iterator[DeadMessag
 
 def by_id(queue: Queue, missing: set[str]) -> Iterator[DeadMessage]:
     """Find dead letters by message id or entry, and take those found out of ``missing``."""
+    from celeriac.broker.message import is_entry
+
     for name in sorted(missing):
         letter = queue.dead_letter(name) if is_entry(name) else None
         if letter is not None:
@@ -279,11 +280,6 @@ def by_id(queue: Queue, missing: set[str]) -> Iterator[DeadMessage]:
             yield letter
             if not missing:
                 return
-
-
-def is_entry(name: str) -> bool:
-    """Tell whether it looks like an entry, ``1764000000000-0``, and not like a message's id."""
-    return bool(re.fullmatch(r"\d+-\d+", name))
 
 
 def server_ms(client: Any) -> int:

@@ -225,3 +225,10 @@ def test_a_cancellation_is_forgotten_after_a_day(queue: Queue) -> None:
     queue.reclaim()
     queue.publish([new()])
     assert drain(queue) == ["m"]
+
+
+def test_nonsense_about_the_last_look_is_overwritten(queue: Queue) -> None:
+    queue.client.hset(queue.keys.record, mapping={"looked": "often", "watched": "-"})
+    assert queue.watch() == 0
+    looked, watched = queue.client.hmget(queue.keys.record, ["looked", "watched"])
+    assert looked == watched and int(looked or 0) > 0

@@ -14,9 +14,10 @@ from celeriac.broker.message import (
     Message,
     NewMessage,
     QueueStats,
+    is_entry,
 )
 from celeriac.broker.stats import dead_message
-from celeriac.broker.wire import chunks, is_entry
+from celeriac.broker.wire import chunks
 
 
 def stats(**fields: Any) -> QueueStats:

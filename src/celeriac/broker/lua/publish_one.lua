@@ -8,7 +8,7 @@ local counters, record, wake = KEYS[8], KEYS[9], KEYS[11]
 -- Anything unusual is left to publish.lua, before a thing is written.
 if #ARGV[2] > 255 or #ARGV[3] > 255 then return 0 end
 local limits = redis.call('HMGET', record, 'maxMessages', 'maxMessageBytes', 'layout')
--- Written for this layout.
+-- Written for LAYOUT 1 of common.lua: raise it there and here.
 if limits[3] and limits[3] ~= '1' then return 0 end
 local most, bytes = tonumber(limits[1] or 0) or 0, tonumber(limits[2] or 0) or 0
 if bytes > 0 and #ARGV[4] + #ARGV[5] > bytes then return 0 end

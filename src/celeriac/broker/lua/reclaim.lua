@@ -10,7 +10,7 @@ if ARGV[3] ~= 'now' then
   -- A server that stood still finds every lease expired, though its holders live and could not renew. It
   -- shows in a gap between looks, of which there are some in every lease; then holders get a lease's time.
   local seen = redis.call('HMGET', RECORD, 'looked', 'watched')
-  local looked, watched = tonumber(seen[1] or 0), tonumber(seen[2] or 0)
+  local looked, watched = tonumber(seen[1] or 0) or 0, tonumber(seen[2] or 0) or 0
   if now - looked > lease / 2 or now < looked then watched = now end
   redis.call('HSET', RECORD, 'looked', int(now), 'watched', int(watched))
   if ARGV[3] == 'look' or now - watched < lease then return 0 end
