@@ -12,6 +12,7 @@ import os
 import shutil
 import ssl
 import subprocess
+import tempfile
 import urllib.error
 import urllib.request
 import uuid
@@ -23,7 +24,6 @@ from typing import Any
 from tests.cluster import node, pki, programs
 from tests.cluster.namespace import NODE_IP, SERVICE_NETWORK, Namespace
 from tests.cluster.processes import Processes, end_all_that_mention
-from tests.cluster.traces import kernel_settings
 
 #: Clusters of this machine, one folder each, so that `down` finds what a killed run left.
 CLUSTERS = Path("/tmp/celeriac-clusters")
@@ -53,11 +53,12 @@ class Cluster:
     @classmethod
     def new(cls) -> Cluster:
         """Make the folder of a cluster that belongs to this process."""
-        folder = CLUSTERS / uuid.uuid4().hex[:6]
-        folder.mkdir(parents=True)
-        (folder / "owner").write_text(str(os.getpid()))
-        (folder / "kernel.json").write_text(json.dumps(kernel_settings()))
-        return cls(folder)
+        # With its owner from the first moment on: another run may be sweeping.
+        made = Path(tempfile.mkdtemp(prefix="celeriac-new-", dir=CLUSTERS.parent))
+        made.chmod(0o755)
+        (made / "owner").write_text(str(os.getpid()))
+        CLUSTERS.mkdir(exist_ok=True)
+        return cls(made.rename(CLUSTERS / uuid.uuid4().hex[:6]))
 
     # --- start ----------------------------------------------------------------------------------
 
@@ -241,10 +242,6 @@ class Cluster:
         end_all_that_mention(self.folder)
         node.clean_up(self)
         self.namespace.delete()
-        for name, value in json.loads((self.folder / "kernel.json").read_text()).items():
-            setting = Path("/proc/sys", name)
-            if setting.read_text() != value:
-                setting.write_text(value)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write_credentials(self) -> None:

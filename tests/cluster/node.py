@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 NAME = "node1"
 _CGROUPS = Path("/sys/fs/cgroup")
+#: Settings that the kubelet changes for the whole machine.
+_KERNEL_SETTINGS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 
 
 def start(cluster: Cluster) -> None:
@@ -40,6 +42,7 @@ def start(cluster: Cluster) -> None:
     }
     for group in cgroups(cluster.namespace.name):
         group.mkdir(exist_ok=True)
+    (folder / "kernel.json").write_text(json.dumps(kernel_settings()))
     start_kubelet(cluster)
     cluster.processes.start(
         "kube-proxy",
@@ -139,8 +142,13 @@ def stop_pods(cluster: Cluster) -> None:
         )
 
 
+def kernel_settings() -> dict[str, str]:
+    """The values of the settings that a kubelet changes."""
+    return {name: Path("/proc/sys", name).read_text() for name in _KERNEL_SETTINGS}
+
+
 def clean_up(cluster: Cluster) -> None:
-    """Unmount what is mounted below the folder, pods' namespaces too, and remove our cgroups."""
+    """Unmount what is mounted below the folder, pods' namespaces too, remove our cgroups, undo settings."""
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in sorted((m for m in mounts if m.startswith(str(cluster.folder))), reverse=True):
         subprocess.run(["umount", "-l", mount], capture_output=True, check=False)
@@ -148,6 +156,12 @@ def clean_up(cluster: Cluster) -> None:
         for group in sorted([root, *root.rglob("*")], reverse=True):
             if group.is_dir():
                 _remove_group(group)
+    before = cluster.folder / "kernel.json"
+    if before.exists():
+        for name, value in json.loads(before.read_text()).items():
+            setting = Path("/proc/sys", name)
+            if setting.read_text() != value:
+                setting.write_text(value)
 
 
 def cgroups(name: str) -> list[Path]:

@@ -11,14 +11,6 @@ from tests.cluster.processes import all_that_mention
 if TYPE_CHECKING:
     from tests.cluster.cluster import Cluster
 
-#: Settings that the kubelet changes for the whole machine.
-KERNEL_SETTINGS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
-
-
-def kernel_settings() -> dict[str, str]:
-    """The values of the settings that a kubelet changes."""
-    return {name: Path("/proc/sys", name).read_text() for name in KERNEL_SETTINGS}
-
 
 def leftovers(stopped: Cluster) -> list[str]:
     """What a cluster that was stopped has left on this machine, but should not have."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import uuid
@@ -12,11 +13,13 @@ from pathlib import Path
 
 from tests.cluster import cache, images, node
 from tests.cluster.cluster import Cluster, cluster
-from tests.cluster.traces import kernel_settings, leftovers
+from tests.cluster.traces import leftovers
 from tests.e2e.kubernetes.harness import IMAGE, MESSAGING_IMAGE, NEXT_TAG, ROOT, TAG, VALKEY
 
 #: The broker's address in each namespace that has one: names of services are known beforehand only.
 BROKER_IPS = {"celeriac": "10.96.0.50", "upgraded": "10.96.0.51"}
+#: The annotation with which our name server says so, to whoever installs a broker.
+FIXED_ADDRESSES = "celeriac.dev/fixed-addresses"
 TARGETS = {"celeriac": IMAGE, "messaging": MESSAGING_IMAGE}
 #: What an image is made of.
 _SOURCES = ("Dockerfile", "src", "operator", "pyproject.toml", "constraints.txt", "README.md")
@@ -34,18 +37,20 @@ def furnished() -> Iterator[Cluster]:
         for process in vars(running.processes)["_running"].values():
             process.returncode = 0  # it outlives us, on purpose
     else:
-        before = kernel_settings()
+        before = node.kernel_settings()
         with cluster() as running:
             _furnish(running)
             yield running
         assert leftovers(running) == []
-        assert kernel_settings() == before
+        assert node.kernel_settings() == before
 
 
 def _furnish(running: Cluster) -> None:
     provide(running, ROOT, tags=(TAG, NEXT_TAG))
     names = {f"{VALKEY}.{space}.svc.cluster.local": ip for space, ip in BROKER_IPS.items()}
     node.start_dns(running, names)
+    said = f"{FIXED_ADDRESSES}={json.dumps(BROKER_IPS)}"
+    running.kubectl("-n", "kube-system", "annotate", "--overwrite", "service", "kube-dns", said)
     for space in BROKER_IPS:
         data = running.folder / "volumes" / space
         data.mkdir(parents=True, exist_ok=True)
