@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.e2e.kubernetes import ledger
 from tests.e2e.kubernetes.harness import APP, Platform
-from tests.e2e.kubernetes.own import BROKER_IPS
+from tests.e2e.kubernetes.own import FIXED_ADDRESSES
+from tests.e2e.kubernetes.sites import Site
 
 
 def install(platform: Platform, checkout: Path, **more: str) -> None:
@@ -16,18 +18,27 @@ def install(platform: Platform, checkout: Path, **more: str) -> None:
     """
     install_crds(platform, checkout)
     repository, _, tag = platform.image.rpartition(":")
+    fixed = _fixed_addresses(platform.site).get(platform.namespace)
     values = {
         "image.repository": repository,
         "image.tag": tag,
         "valkey.enabled": "true",
         "valkey.persistence.enabled": "true",
-        **({"valkey.clusterIP": BROKER_IPS[platform.namespace]} if platform.site.own else {}),
+        **({"valkey.clusterIP": fixed} if fixed else {}),
         **{name.replace("__", "."): value for name, value in more.items()},
     }
     settings = [f"--set={name}={value}" for name, value in values.items()]
     wait = ("--create-namespace", "--wait", "--timeout=120s")
     chart = str(checkout / "charts/celeriac")
     platform.helm("upgrade", "--install", "celeriac", chart, *wait, *settings)
+
+
+def _fixed_addresses(site: Site) -> dict[str, str]:
+    """The brokers' addresses that a cluster's name server takes for given; none where it is a real one."""
+    look = ("get", "service", "-n", "kube-system", "kube-dns", "--ignore-not-found", "-o", "json")
+    found = site.kubectl(*look)
+    annotations = json.loads(found)["metadata"].get("annotations", {}) if found.strip() else {}
+    return dict(json.loads(annotations.get(FIXED_ADDRESSES, "{}")))
 
 
 def install_crds(platform: Platform, checkout: Path) -> None:

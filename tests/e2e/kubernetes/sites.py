@@ -7,10 +7,12 @@ import os
 import re
 import shutil
 import subprocess
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from threading import Thread
+from typing import IO, Any, Protocol
 
 from tests.cluster import programs
 from tests.cluster.cluster import Cluster
@@ -96,8 +98,6 @@ class UserSite:
         for process, _ in self._forwards.values():
             process.terminate()
             process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
 
     def _forward(
         self, namespace: str, service: str, port: int
@@ -111,7 +111,14 @@ class UserSite:
         if not found:
             process.kill()
             raise RuntimeError(f"cannot forward to {service}: {line or 'nothing said'}")
+        # It says a line for each connection, and would stop when nobody takes them.
+        Thread(target=_drain, args=(process.stdout,), daemon=True).start()
         return process, int(found[1])
+
+
+def _drain(pipe: IO[str]) -> None:
+    with pipe:
+        deque(pipe, maxlen=0)
 
 
 def helm(site: Site, namespace: str, *args: str, cache: Path) -> str:
