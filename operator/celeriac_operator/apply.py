@@ -83,14 +83,15 @@ class Applier:
         wanted = rendered(body)
         stamp = wanted["metadata"]["annotations"][names.RENDERED]
         seen = self._world.child(kind, meta["namespace"], meta["name"])
-        if seen is not None and seen.owner == controller(meta) and not seen.deleting:
-            if self._in_order(where, seen, stamp):
-                return seen
-            wanted["metadata"]["uid"] = seen.uid  # never create it anew from here
-            return self._apply(kind, where, wanted)
+        mine = seen if seen and seen.owner == controller(meta) and not seen.deleting else None
+        if mine is not None and self._in_order(where, mine, stamp):
+            return mine
         with self._minding_refusals(kind, where, stamp):
-            self._must_be_free(kind, body, seed=seed)
-        return self._apply(kind, where, wanted)
+            if mine is not None:
+                wanted["metadata"]["uid"] = mine.uid  # never create it anew from here
+            else:
+                self._must_be_free(kind, body, seed=seed)
+            return self._apply(kind, where, wanted)
 
     def ensure_secret(self, body: Object) -> None:
         """The same for a Secret, which nobody watches: it is read now and then. Raises as ``ensure``."""
@@ -131,9 +132,10 @@ class Applier:
         """Forget the objects of a queue that is gone."""
         namespace, name = key
         with self._lock:
-            for where in [it for it in self._applied if it[1] == namespace]:
+            for where in [it for it in {**self._applied, **self._refused} if it[1] == namespace]:
                 if where[2] in (name, name + names.WORKER_SUFFIX, name + names.BROKER_SUFFIX):
-                    del self._applied[where]
+                    self._applied.pop(where, None)
+                    self._refused.pop(where, None)
 
     @contextmanager
     def _minding_refusals(
@@ -148,8 +150,9 @@ class Applier:
             yield
         except ApiError as error:
             told = _told(kind, where, error)
-            if isinstance(told, Blocked):
-                self._note(where, stamp, told)
+            if not isinstance(told, Blocked):
+                raise
+            self._note(where, stamp, told)
             raise told from error
         except Blocked as blocked:
             self._note(where, stamp, blocked)
@@ -196,9 +199,7 @@ class Applier:
 
     def _apply(self, kind: Kind, where: tuple[str, str, str], wanted: Object) -> ChildSeen:
         _, namespace, name = where
-        stamp = wanted["metadata"]["annotations"][names.RENDERED]
-        with self._minding_refusals(kind, where, stamp):
-            answer = self._api.apply(kind, namespace, name, wanted, manager=names.MANAGER)
+        answer = self._api.apply(kind, namespace, name, wanted, manager=names.MANAGER)
         answer.setdefault("kind", kind.name)
         self._world.put(kind, answer)
         seen = self._world.child(kind, namespace, name)

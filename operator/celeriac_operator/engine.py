@@ -185,12 +185,9 @@ class Engine:
 
     def _load(self) -> None:
         self._watched = WATCHED
-        if self._config.network_policy:
-            self._watched += (kinds.POLICIES,)
         if self._exists(kinds.SCALED_OBJECTS):
             self._watched += (kinds.SCALED_OBJECTS, kinds.AUTHENTICATIONS)
-        # Policies are looked for in any case: they may have been wanted before.
-        for kind in {*self._watched, kinds.POLICIES}:
+        for kind in self._watched:
             while not self._stop.is_set():
                 try:
                     self._list(kind)

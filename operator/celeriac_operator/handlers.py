@@ -21,8 +21,16 @@ from celeriac_operator.world import World
 
 logger = logging.getLogger(__name__)
 
-#: What is watched in any case; all but MessageQueues by the label of their queue.
-WATCHED = (kinds.QUEUES, kinds.DEPLOYMENTS, kinds.PODS, kinds.CONFIG_MAPS, kinds.BUDGETS)
+#: What is watched in any case; all but MessageQueues by the label of their queue. NetworkPolicies also where
+#: none are wanted: some may be left of a time when they were.
+WATCHED = (
+    kinds.QUEUES,
+    kinds.DEPLOYMENTS,
+    kinds.PODS,
+    kinds.CONFIG_MAPS,
+    kinds.BUDGETS,
+    kinds.POLICIES,
+)
 
 #: Far shorter than kopf's own, so that a restarted API server is noticed within seconds.
 _RETRIES = (0.2, 0.5, 1, 1, 2, 2)

@@ -230,8 +230,7 @@ class Reconciler:
         if names.PURGE_FINALIZER not in seen.finalizers:
             return Look()  # what belongs to it goes with it
         try:
-            going_on = not seen.hands_off and self._leave(seen)
-            why = "the annotation celeriac.dev/paused is true" if seen.hands_off else ""
+            going_on, why = self._leave(seen), ""
         except (BrokerNotConfigured, InvalidStored, NotPurged, redis.RedisError) as error:
             going_on, why = False, str(error)
         if going_on:
@@ -251,6 +250,8 @@ class Reconciler:
 
         Raises whatever tells that the queue cannot, or must not, be emptied.
         """
+        if seen.hands_off:
+            raise NotPurged("the annotation celeriac.dev/paused is true")
         queue = declared(seen)
         kept = self._keepers.find(seen)
         place, why = self._place(seen)

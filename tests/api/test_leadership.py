@@ -207,3 +207,29 @@ def test_a_short_outage_of_the_api_server_is_not_even_noticed(
     until(lambda: kube.find(kinds.BUDGETS, "orders"), seconds=15)
     until(lambda: operator.metric("mq_queue_paused", queue=kube.on_broker("mail")) == 0)
     assert operator.pid == pid and operator.leads()
+
+
+def test_a_network_policy_of_earlier_is_deleted_and_that_is_that(
+    kube: Kube, broker: Broker, start_operator: StartOperator
+) -> None:
+    kube.secret("celeriac-broker", url=broker.url)
+    strict = start_operator(network_policy="true")
+    until(strict.leads)
+    kube.declare("orders")
+    until(lambda: kube.find(kinds.POLICIES, "orders"))
+    strict.stop()
+    operator = start_operator(identity="lenient", network_policy="false")
+    until(lambda: kube.find(kinds.POLICIES, "orders") is None)
+
+    def edit_is_seen(attempts: int) -> None:
+        kube.patch(kinds.QUEUES, "orders", {"spec": {"retry": {"maxAttempts": attempts}}})
+        generation = kube.queue("orders")["metadata"]["generation"]
+        until(lambda: kube.condition_of("orders", "Ready")["observedGeneration"] == generation)
+
+    edit_is_seen(6)
+    since = datetime.now(UTC)
+    for attempts in (7, 8, 9):
+        edit_is_seen(attempts)
+    wrote = [it["objectRef"]["resource"] for it in writes_of(kube, operator.name, since=since)]
+    assert wrote
+    assert "networkpolicies" not in wrote
