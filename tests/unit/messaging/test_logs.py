@@ -37,6 +37,7 @@ def environment(
     monkeypatch.setenv("MESSAGING_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("MESSAGING_ALLOW_NETWORKS", "127.0.0.0/8")
     monkeypatch.setenv("MESSAGING_WEBHOOK_SECRETS", "whsec_" + "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3")
+    app.loader.import_default_modules()  # as a worker does when it starts
     yield web
     tools.close()
 
