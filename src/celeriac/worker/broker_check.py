@@ -42,13 +42,11 @@ class BrokerCheck:
             threading.Thread(target=self._ask, name="celeriac-check", daemon=True).start()
 
     def _ask(self) -> None:
-        while not self._closing.wait(_AGAIN_S):
+        while not self._passed and not self._closing.wait(_AGAIN_S):
             try:
-                refuse_eviction(self._client)
+                self.now()
             except EvictingServer as error:
                 logger.critical("%s. %s The worker stops.", error, HOW_TO_STOP_IT)
                 self.refused = True
                 self._stop()
-            except redis.RedisError:
-                continue
-            return
+                return

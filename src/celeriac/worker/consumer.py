@@ -118,15 +118,14 @@ class Consumer:
         if lease in self._lost:
             self._lost.discard(lease)
             logger.warning("%s[%s] lost its lease before it started", message.task, message.id)
+            ours = False
         elif ours:
             self.running[lease] = (message, started)
-            # A server that forgot a claim may hand out the same lease again.
-            self._unstarted.pop(lease, None)
-            return True
         else:
             self.returning[lease] = None
+        # A server that forgot a claim may hand out the same lease again.
         self._unstarted.pop(lease, None)
-        return False
+        return ours
 
     @property
     def asking(self) -> bool:

@@ -13,6 +13,7 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -165,6 +166,7 @@ class Worker:
             return options.soft_timeout_s, options.timeout_s
         return conf.task_soft_time_limit or 0, conf.task_time_limit or 0
 
+    @cached_property
     def _opener(self) -> Opener:
         return Opener(self.app, queue=self.consumer.queue, hostname=self.name)
 
@@ -174,7 +176,7 @@ class Worker:
             app=self.app,
             queue=queue,
             worker=consumer.name,
-            opener=self._opener(),
+            opener=self._opener,
             policy=consumer.policy,
             **{"progress_sink": lambda message: QueueProgress(queue, message.id), **options},
         )
@@ -245,10 +247,10 @@ class Worker:
         signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)
 
     def _record_end(self, message: Message, outcome: Outcome, error: Exception) -> None:
-        record.lost(self._opener(), message, outcome, error)
+        record.lost(self._opener, message, outcome, error)
 
     def _record_dropped(self, message: Message, reason: str) -> None:
-        record.dropped(self._opener(), message, reason)
+        record.dropped(self._opener, message, reason)
 
     # --- signals, health, remote control --------------------------------------------------------
 

@@ -212,12 +212,14 @@ class Aio:
     # --- the loop: ending -----------------------------------------------------------------------
 
     def _revoke(self, live: Live) -> None:
-        if live.message.lease in self._live:
-            live.revoked = live.drive is None or live.drive.cancel(Terminated("revoked"))
+        live.revoked = self._cancel(live, "revoked") or live.revoked
 
     def _let_go(self, live: Live) -> None:
-        if live.message.lease in self._live:
-            live.taken = live.drive is None or live.drive.cancel(Terminated("taken away"))
+        live.taken = self._cancel(live, "taken away") or live.taken
+
+    def _cancel(self, live: Live, why: str) -> bool:
+        known = live.message.lease in self._live
+        return known and (live.drive is None or live.drive.cancel(Terminated(why)))
 
     def _end(self, live: Live, ended: Ended) -> None:
         runner = self._runner
