@@ -52,7 +52,7 @@ class Node:
 
     def start(self) -> None:
         """Start the server, on what it has on disk."""
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [

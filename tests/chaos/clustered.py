@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -23,8 +22,7 @@ from celeriac.broker.slots import slot_of
 from celeriac.chaos.checker import Fault
 from celeriac.chaos.ledger import Ledger, broken_laws
 from celeriac.chaos.processes import Command, Worker, eventually
-from celeriac.chaos.scene import LEASE_S, SLOTS, Job, Pool, Scene, work
-from celeriac.chaos.sidefile import SIDE_FILE
+from celeriac.chaos.scene import LEASE_S, Job, Pool, Scene, work
 from celeriac.spec.policies import QueuePolicy
 from tests.chaos.arena import ROOT
 from tests.redis_cluster import PASSWORD, Node, RedisCluster
@@ -105,8 +103,15 @@ class Clustered(Scene):
         """Messages that were accepted, and of which no replica was known to have them."""
 
     def __enter__(self) -> Self:
-        self.cluster.folder.mkdir()
         self.cluster.__enter__()
+        try:
+            self._furnish()
+        except BaseException:
+            self.cluster.__exit__()
+            raise
+        return self
+
+    def _furnish(self) -> None:
         self.url = self.cluster.url
         self._redis = connect(self.url)
         self.client = celeriac.Client(self.url + self._query)
@@ -116,7 +121,6 @@ class Clustered(Scene):
             queue.declare(QueuePolicy())
         self._replicated = Replicated(self.cluster)
         self._replicated.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         for fleet in self.fleets:
@@ -127,13 +131,8 @@ class Clustered(Scene):
         self.cluster.__exit__()
 
     def command(self, pool: Pool, *options: object) -> Command:
-        fixed = ["-m", "celeriac.cli", "worker", "-A", "tests.chaos.jobs:app"]
-        fixed += ["--pool", pool, "--concurrency", str(SLOTS[pool]), "--lease", str(LEASE_S)]
-        fixed += ["--log-level", "warning", *map(str, options)]
-        return Command(
-            lambda name: [sys.executable, *fixed, "--name", name],
-            {"CELERIAC_BROKER_URL": self.url, SIDE_FILE: str(self.history.path)},
-            ROOT,
+        return self.celeriac_worker(
+            pool, *options, app="tests.chaos.jobs:app", url=self.url, folder=ROOT
         )
 
     def on_death(self, worker: Worker) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,17 +14,16 @@ from celeriac import BulkInterrupted
 from celeriac.broker.connection import connect
 from celeriac.broker.message import DeadMessage, QueueStats
 from celeriac.broker.queue import Queue
-from celeriac.chaos.ledger import Ledger, broken_laws
 from celeriac.chaos.processes import Command, Worker, eventually
-from celeriac.chaos.sidefile import SIDE_FILE
 from celeriac.spec.policies import QueuePolicy
-from tests.chaos.arena import LEASE_S, ROOT, SLOTS, Arena, Job, Pool
+from tests.chaos.arena import LEASE_S, ROOT, Arena, Job, Pool
 
 
 class Celeriac(Arena):
     """Our own queue and workers."""
 
     system = "celeriac"
+    app = "tests.chaos.jobs:app"
 
     def __init__(
         self,
@@ -51,16 +49,8 @@ class Celeriac(Arena):
         self.queue.client.close()
 
     def command(self, pool: Pool, *options: object) -> Command:
-        fixed = ["-m", "celeriac.cli", "worker", "-A", "tests.chaos.jobs:app", "-Q", "chaos"]
-        fixed += ["--pool", pool, "--concurrency", str(SLOTS[pool]), "--lease", str(LEASE_S)]
-        fixed += ["--log-level", "warning", *map(str, options)]
-        return Command(
-            lambda name: [sys.executable, *fixed, "--name", name],
-            {
-                "CELERIAC_BROKER_URL": self.url,
-                SIDE_FILE: str(self.history.path),
-            },
-            ROOT,
+        return self.celeriac_worker(
+            pool, "-Q", "chaos", *options, app=self.app, url=self.url, folder=ROOT
         )
 
     def on_death(self, worker: Worker) -> None:
@@ -118,13 +108,7 @@ class Celeriac(Arena):
             within_s=within_s,
             what=lambda: f"the queue is empty, it is stuck: {self.queue.stats()}",
         )
-        broken = broken_laws(
-            Ledger.of(stats),
-            accepted=self.accepted,
-            uncertain=self.uncertain,
-            runs=self.history.read().runs,
-            forgetful=forgetful,
-        )
+        broken = self.broken_laws(stats, forgetful=forgetful)
         assert not broken, broken
         return stats
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ from celeriac.spec.policies import QueuePolicy
 from tests.chaos.arena import Pool
 from tests.chaos.ours import Celeriac
 
-PAGE_KIB = resource.getpagesize() // 1024
-
 
 class Target(Celeriac):
     """An arena whose workers run the app of `jobs.py`, with an environment of their own."""
+
+    app = "tests.security.jobs:app"
 
     def __init__(
         self, folder: Path, *, environment: Mapping[str, str] | None = None, **more: Any
@@ -30,14 +29,7 @@ class Target(Celeriac):
 
     def command(self, pool: Pool, *options: object) -> Command:
         plain = super().command(pool, *options)
-
-        def arguments(name: str) -> Sequence[str]:
-            said = plain.arguments(name)
-            return [
-                "tests.security.jobs:app" if it == "tests.chaos.jobs:app" else it for it in said
-            ]
-
-        return Command(arguments, {**plain.environment, **self.environment}, plain.folder)
+        return replace(plain, environment={**plain.environment, **self.environment})
 
     # --- what comes in --------------------------------------------------------------------------
 

@@ -79,7 +79,11 @@ class Verdict:
     """The longest time in which jobs waited and none was at work."""
     disorders: list[Disorder] = field(default_factory=list)
     """Priorities that were not served first in, first out; looked for on demand only."""
-    reasons: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """How many jobs ran again, by why."""
+        return Counter(repeat.why or "unexplained" for repeat in self.repeats)
 
     @property
     def duplicated(self) -> int:
@@ -149,6 +153,8 @@ def judge(
         for its in by_job.values()
         for run, again in _pairs(its)
     ]
+    # Of jobs that are dead or discarded nobody knows how long they waited.
+    told = {job: at for job, at in accepted.items() if job not in {*dead, *discarded}}
     return Verdict(
         jobs=len(accepted),
         lost=sorted(set(open_).difference(waiting, discarded)),
@@ -157,9 +163,8 @@ def judge(
         repeats=repeats,
         strangers=by_job.keys() - accepted.keys() - set(uncertain),
         recovery_s=max(map(_recovery_s, repeats), default=0.0),
-        stall_s=_stall_s(accepted, by_job, struck, gone={*dead, *discarded}, until=until),
+        stall_s=longest_stall(told, runs, struck, until=until) if told else 0.0,
         disorders=[] if priorities is None else disorders(accepted, runs, priorities=priorities),
-        reasons=Counter(repeat.why or "unexplained" for repeat in repeats),
     )
 
 
@@ -176,20 +181,6 @@ def forgotten(
         return min(since, default=1e9)
 
     return max(map(age, lost), default=0.0)
-
-
-def _stall_s(
-    accepted: Mapping[str, float],
-    by_job: Mapping[str, Sequence[Run]],
-    faults: Sequence[Fault],
-    *,
-    gone: Collection[str],
-    until: float | None,
-) -> float:
-    """The longest standstill; for jobs that are dead or discarded nobody knows how long they waited."""
-    told = {job: at for job, at in accepted.items() if job not in gone}
-    runs = [run for its in by_job.values() for run in its]
-    return longest_stall(told, runs, faults, until=until) if told else 0.0
 
 
 def _pairs(runs: Sequence[Run]) -> Iterable[tuple[Run, Run]]:
@@ -224,27 +215,25 @@ def _frozen(run: Run, end: float, fault: Fault, tail_s: float) -> str:
     return "frozen past its lease" if during else ""
 
 
-def _broker_gone(run: Run, end: float, fault: Fault, tail_s: float) -> str:
-    during = run.started <= fault.until and fault.at - tail_s <= end + SETTLE_S
-    return "the broker went away with its end" if during else ""
+def _away(run: Run, end: float, fault: Fault, tail_s: float) -> str:
+    tail = (
+        0.0 if fault.kind == "cut" else tail_s
+    )  # the broker of a worker that was cut off forgets nothing
+    during = run.started <= fault.until and fault.at - tail <= end + SETTLE_S
+    return _AWAY[fault.kind] if during else ""
 
 
-def _cut_off(run: Run, end: float, fault: Fault, tail_s: float) -> str:
-    during = run.started <= fault.until and fault.at <= end + SETTLE_S
-    return "cut off from the broker past its lease" if during else ""
-
-
-def _failed_over(run: Run, end: float, fault: Fault, tail_s: float) -> str:
-    during = run.started <= fault.until and fault.at - tail_s <= end + SETTLE_S
-    return "settled at a primary that was replaced" if during else ""
-
-
+_AWAY: dict[Kind, str] = {
+    "broker": "the broker went away with its end",
+    "cut": "cut off from the broker past its lease",
+    "failover": "settled at a primary that was replaced",
+}
 _EXPLAINED: dict[Kind, Callable[[Run, float, Fault, float], str]] = {
     "kill": _killed,
     "freeze": _frozen,
-    "broker": _broker_gone,
-    "cut": _cut_off,
-    "failover": _failed_over,
+    "broker": _away,
+    "cut": _away,
+    "failover": _away,
 }
 
 

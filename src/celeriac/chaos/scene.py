@@ -6,6 +6,7 @@ A scene knows nothing of brokers: whoever sets it up says how to send jobs and h
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -18,9 +19,11 @@ from random import Random
 from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import Any, Literal
 
+from celeriac.broker.message import QueueStats
 from celeriac.chaos.checker import Fault, Verdict, judge
+from celeriac.chaos.ledger import Ledger, broken_laws
 from celeriac.chaos.processes import Command, Fleet, Worker, eventually
-from celeriac.chaos.sidefile import History
+from celeriac.chaos.sidefile import SIDE_FILE, History
 
 Pool = Literal["solo", "threads", "prefork"]
 POOLS: tuple[Pool, ...] = ("solo", "threads", "prefork")
@@ -66,6 +69,29 @@ class Scene(ABC):
     @abstractmethod
     def command(self, pool: Pool, *options: object) -> Command:
         """How to start a worker."""
+
+    def celeriac_worker(
+        self, pool: Pool, *options: object, app: str, url: str, folder: Path | None = None
+    ) -> Command:
+        """How to start a worker of ours that notes what it runs; ``folder`` is where the app lies."""
+        fixed = ["-m", "celeriac.cli", "worker", "-A", app, "--pool", pool]
+        fixed += ["--concurrency", str(SLOTS[pool]), "--lease", str(LEASE_S)]
+        fixed += ["--log-level", "warning", *map(str, options)]
+        return Command(
+            lambda name: [sys.executable, *fixed, "--name", name],
+            {"CELERIAC_BROKER_URL": url, SIDE_FILE: str(self.history.path.resolve())},
+            folder,
+        )
+
+    def broken_laws(self, stats: QueueStats, *, forgetful: bool = False) -> list[str]:
+        """Say which laws the broker's counts break; see `celeriac.chaos.ledger.broken_laws`."""
+        return broken_laws(
+            Ledger.of(stats),
+            accepted=self.accepted,
+            uncertain=self.uncertain,
+            runs=self.history.read().runs,
+            forgetful=forgetful,
+        )
 
     @abstractmethod
     def send(self, jobs: Sequence[Job]) -> None:

@@ -8,15 +8,15 @@ child    SIGKILL one process of a prefork pool
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 from celeriac.chaos.processes import Fleet
 from celeriac.chaos.scene import LEASE_S, Pool, Scene
 
 Kind = Literal["kill", "freeze", "term", "child"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 FREEZE_S = 1.5 * LEASE_S
 #: A worker that is told to stop has its current jobs to finish, and a busy machine under it.
 LEAVE_S = 35.0
@@ -72,7 +72,11 @@ def _terminate(scene: Scene, fleet: Fleet) -> str:
     fleet.remove(worker)
     since = time.monotonic()
     worker.terminate()
-    code = worker.wait(LEAVE_S)
+    try:
+        code = worker.wait(LEAVE_S)
+    except subprocess.TimeoutExpired as error:
+        text = f"{worker.name} did not leave within {LEAVE_S:.0f} s: {worker.log[-2000:]}"
+        raise BadExit(text) from error
     if code:
         raise BadExit(f"{worker.name} ended with {code}: {worker.log[-2000:]}")
     return f"{worker.name}, which left after {time.monotonic() - since:.1f} s"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,15 +12,13 @@ from typing import Any, Self
 
 import redis
 
-from celeriac import Client
+from celeriac import BulkInterrupted, Client
 from celeriac import Job as Call
 from celeriac.broker.keys import index_key
 from celeriac.broker.message import QueueStats
 from celeriac.broker.queue import Queue
-from celeriac.chaos.ledger import Ledger, broken_laws
 from celeriac.chaos.processes import Command, Worker, eventually
-from celeriac.chaos.scene import LEASE_S, SLOTS, Job, Pool, Scene
-from celeriac.chaos.sidefile import SIDE_FILE
+from celeriac.chaos.scene import LEASE_S, Job, Pool, Scene
 from celeriac.spec.policies import QueuePolicy
 
 #: A healthy job may meet several deaths in a row; none of them is its fault.
@@ -66,18 +63,17 @@ class Trial(Scene):
             self.queue.client.srem(index_key(self.queue.prefix), self.queue.name)
 
     def command(self, pool: Pool, *options: object) -> Command:
-        fixed = ["-m", "celeriac.cli", "worker", "-A", "celeriac.chaos.jobs:app"]
-        fixed += ["-Q", self.queue.name, "--pool", pool, "--concurrency", str(SLOTS[pool])]
-        fixed += ["--lease", str(LEASE_S), "--log-level", "warning", *map(str, options)]
-        return Command(
-            lambda name: [sys.executable, *fixed, "--name", name],
-            {"CELERIAC_BROKER_URL": self._url, SIDE_FILE: str(self.history.path.resolve())},
+        return self.celeriac_worker(
+            pool, "-Q", self.queue.name, *options, app="celeriac.chaos.jobs:app", url=self._url
         )
 
     def send(self, jobs: Sequence[Job]) -> None:
         calls = [Call(job.task, (job.id, *job.args), id=job.id) for job in jobs]
         self.uncertain.update(job.id for job in jobs)
-        self._client.send_many(self.queue.name, calls)
+        try:
+            self._client.send_many(self.queue.name, calls)
+        except BulkInterrupted as error:
+            raise error.__cause__ or error from None
         now = time.monotonic()
         self.accepted.update((job.id, now) for job in jobs)
         self.uncertain.difference_update(job.id for job in jobs)
@@ -107,12 +103,3 @@ class Trial(Scene):
 
     def _page(self, stream: str, after: str) -> Any:
         return self.queue.client.xrange(stream, after, count=_PAGE)
-
-    def broken_laws(self, stats: QueueStats) -> list[str]:
-        """Say which laws the broker's counts break."""
-        return broken_laws(
-            Ledger.of(stats),
-            accepted=self.accepted,
-            uncertain=self.uncertain,
-            runs=self.history.read().runs,
-        )

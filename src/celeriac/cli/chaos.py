@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from celeriac.chaos.trial import Trial
 
 #: The kinds of celeriac.chaos.storm, which is imported only when the command runs.
-FAULTS = ("kill", "freeze", "term", "child")
+FAULTS: tuple[Kind, ...] = ("kill", "freeze", "term", "child")
 
 
 @click.command(
@@ -89,9 +89,9 @@ def chaos(
     """
     from celeriac.chaos.storm import suits
 
-    chosen = tuple(dict.fromkeys(faults or (kind for kind in FAULTS if suits(kind, pool))))  # type: ignore[arg-type]
+    chosen = tuple(dict.fromkeys(faults or (kind for kind in FAULTS if suits(kind, pool))))
     for kind in chosen:
-        if not suits(kind, pool):  # type: ignore[arg-type]
+        if not suits(kind, pool):
             raise BadInput(f"--fault {kind} needs --pool prefork: {pool} has no child processes")
     seed = secrets.randbelow(10**9) if seed is None else seed
     # As after Ctrl-C: the workers and the queue must not stay behind.
@@ -99,7 +99,7 @@ def chaos(
     folder = Path(tempfile.mkdtemp(prefix="celeriac-chaos-"))
     try:
         with connected(broker) as session:
-            found = carry_out(session, folder, pool, workers, jobs, chosen, rounds, seed, within)  # type: ignore[arg-type]
+            found = carry_out(session, folder, pool, workers, jobs, chosen, rounds, seed, within)
     except BaseException:
         keep_logs(folder)
         raise
