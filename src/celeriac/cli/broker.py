@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import redis
 
     from celeriac.broker.queue import Queue
+    from celeriac.broker.url import BrokerURL
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -36,8 +37,13 @@ class Broker:
     """A connected broker."""
 
     client: redis.Redis
-    prefix: str
+    url: BrokerURL
     choice: Choice
+
+    @property
+    def prefix(self) -> str:
+        """What every key begins with."""
+        return self.url.prefix
 
     @property
     def servers(self) -> dict[str, redis.Redis]:
@@ -108,7 +114,7 @@ def connected(option: str | None, **overrides: Any) -> Iterator[Broker]:
         raise BadInput(f"{choice.source}: {error}") from error
     try:
         with client:
-            yield Broker(client, parsed.prefix, choice)
+            yield Broker(client, parsed, choice)
     except SigningKeysError as error:
         raise BadInput(str(error)) from error
     except redis.exceptions.AuthenticationError as error:

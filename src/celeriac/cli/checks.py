@@ -22,7 +22,6 @@ OLDEST_REDIS = (7, 0)
 OLDEST_VALKEY = (7, 2)
 SKEW_MS = 1_000
 ORPHAN_MS, LONGEST_LEASE_MS = 60_000, 3_600_000
-KEEP_ALL = "On the server: CONFIG SET maxmemory-policy noeviction."
 FULL_PERCENT, NEARLY_FULL_PERCENT = 95, 80
 
 
@@ -97,14 +96,16 @@ def check_persistence(info: Mapping[str, Any]) -> Finding:
 
 def check_memory(info: Mapping[str, Any]) -> Finding:
     """An evicting server deletes queues; a full one refuses messages."""
+    from celeriac.broker.eviction import HOW_TO_STOP_IT
+
     policy = str(info.get("maxmemory_policy", "noeviction"))
     limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     if policy.startswith("allkeys"):
         text = f"maxmemory-policy is {policy}: a full server deletes messages"
-        return Finding("fail" if limit else "warn", "memory", text, KEEP_ALL)
+        return Finding("fail" if limit else "warn", "memory", text, HOW_TO_STOP_IT)
     if policy != "noeviction":
         text = f"maxmemory-policy is {policy}: a full server deletes dedup keys, results, progress"
-        return Finding("warn", "memory", text, KEEP_ALL)
+        return Finding("warn", "memory", text, HOW_TO_STOP_IT)
     if not limit:
         return Finding("ok", "memory", f"noeviction, {used // 2**20} MiB used, no limit")
     percent = used * 100 // limit

@@ -53,10 +53,9 @@ def examine(broker: Broker) -> list[Finding]:
     """Measure, and judge what was measured."""
     from redis.exceptions import NoPermissionError
 
-    from celeriac.broker.connection import parse
     from celeriac.broker.many import stats_of
 
-    url = parse(broker.choice.url)
+    url = broker.url
     started = time.perf_counter()
     with suppress(NoPermissionError):  # an answer, too
         broker.client.ping()

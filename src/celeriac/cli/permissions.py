@@ -39,12 +39,11 @@ def _read(forms: str) -> dict[str, list[str]]:
 
 
 COMMANDS = _read(FORMS)
-CLUSTER_COMMANDS = COMMANDS | _read(CLUSTER_FORMS)
 
 
 def _needed(*, cluster: bool, waits: bool) -> dict[str, list[str]]:
-    commands = CLUSTER_COMMANDS if cluster else COMMANDS
-    return commands | _read(WAIT_FORM) if waits else commands
+    more = [CLUSTER_FORMS] * cluster + [WAIT_FORM] * waits
+    return COMMANDS | _read(";".join(more))
 
 
 def acl_rule(prefix: str, *, cluster: bool = False, waits: bool = False) -> str:

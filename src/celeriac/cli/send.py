@@ -143,10 +143,8 @@ def send(
 def client_of(broker: Broker) -> Client:
     """Make a producer on the connection of the command."""
     from celeriac import Client
-    from celeriac.broker.connection import parse
 
-    replication = parse(broker.choice.url).replication
-    return Client(broker.client, prefix=broker.prefix, replication=replication)
+    return Client(broker.client, prefix=broker.prefix, replication=broker.url.replication)
 
 
 def job_of(draft: jobs.Draft) -> Job:
