@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import redis
 
 from celeriac.broker.server_process import find_server, free_port
 from celeriac.broker.slots import SLOTS, slot_of
+from celeriac.chaos.processes import eventually
 
 T = TypeVar("T")
 
@@ -144,7 +144,7 @@ class RedisCluster:
         self._primaries = self.nodes[:primaries]
 
     def __enter__(self) -> Self:
-        while True:
+        for _ in range(5):
             try:
                 for node in self.nodes:
                     node.start()
@@ -159,6 +159,7 @@ class RedisCluster:
                 raise
             else:
                 return self
+        raise RuntimeError("others took the ports five times")
 
     def __exit__(self, *_: object) -> None:
         for node in self.nodes:
@@ -241,7 +242,7 @@ class RedisCluster:
         number = 0
         while any(len(names) < count for names in found):
             name = f"{prefix}{number}"
-            at = int(slot_of(f"{{{name}}}") / share)
+            at = int(slot_of_queue(name) / share)
             if len(found[at]) < count:
                 found[at].append(name)
             number += 1
@@ -292,11 +293,15 @@ def _text(answer: Any) -> str:
     return answer.decode() if isinstance(answer, bytes) else str(answer)
 
 
+def slot_of_queue(name: str) -> int:
+    """The slot that all keys of a queue lie in."""
+    return slot_of(f"{{{name}}}")
+
+
 def _until(probe: Callable[[], T | None], what: str) -> T:
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
+    def answer() -> T | None:
         with suppress(redis.RedisError):
-            if answer := probe():
-                return answer
-        assert time.monotonic() < deadline, f"not within {_PATIENCE_S} s: {what}"
-        time.sleep(0.02)
+            return probe()
+        return None
+
+    return eventually(answer, within_s=_PATIENCE_S, what=what)

@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in options.only or GROUPS:
             group = GROUPS[name]
             results = _measure(Bench(here), group, variants, options)
+            if not results:
+                print(f"\n{group.title}: nobody to measure", flush=True)
+                continue
             print(f"\n{group.table(results)}", flush=True)
             data[name] = group.record(results)
             if options.json:

@@ -18,14 +18,13 @@ from celeriac import BrokerRefuses, BulkInterrupted
 from celeriac.broker.connection import connect
 from celeriac.broker.message import QueueStats
 from celeriac.broker.queue import Queue
-from celeriac.broker.slots import slot_of
 from celeriac.chaos.checker import Fault
 from celeriac.chaos.ledger import Ledger, broken_laws
 from celeriac.chaos.processes import Command, Worker, eventually
 from celeriac.chaos.scene import LEASE_S, Job, Pool, Scene, work
 from celeriac.spec.policies import QueuePolicy
 from tests.chaos.arena import ROOT
-from tests.redis_cluster import PASSWORD, Node, RedisCluster
+from tests.redis_cluster import PASSWORD, Node, RedisCluster, slot_of_queue
 
 
 class Replicated(threading.Thread):
@@ -179,7 +178,7 @@ class Clustered(Scene):
 
     def move(self, queue: str) -> None:
         """Move a queue's slot to another primary."""
-        slot = slot_of(f"{{{queue}}}")
+        slot = slot_of_queue(queue)
         owner = self.cluster.owner(slot)
         others = [node for node in self.cluster.primaries() if node is not owner]
         target = self.random.choice(others)
@@ -189,7 +188,7 @@ class Clustered(Scene):
 
     def fail_over(self, queue: str) -> Node:
         """SIGKILL the primary of a queue, and wait for its replica to take over; return the dead one."""
-        slot = slot_of(f"{{{queue}}}")
+        slot = slot_of_queue(queue)
         victim = self.cluster.owner(slot)
         its = [name for name in self.queues if self.owner(name) is victim]
         victim.kill()
@@ -202,7 +201,7 @@ class Clustered(Scene):
 
     def owner(self, queue: str) -> Node:
         """The primary of a queue."""
-        return self.cluster.owner(slot_of(f"{{{queue}}}"))
+        return self.cluster.owner(slot_of_queue(queue))
 
     def forgotten(self, lost: Collection[str]) -> tuple[list[str], float]:
         """Which lost jobs a replica had, and how old the oldest other was when its primary died (s)."""

@@ -16,11 +16,10 @@ from celeriac.broker.damage import wrong_keys
 from celeriac.broker.keys import QueueKeys
 from celeriac.broker.message import NewMessage
 from celeriac.chaos.processes import eventually
-from tests.chaos.arena import Pool
+from tests.chaos.arena import POOLS, Pool
 from tests.chaos.settings import scale
 from tests.security.target import Target, peak_kib
 
-POOLS: tuple[Pool, ...] = ("solo", "threads", "prefork")
 STREAMS = ("high", "normal", "low", "isolated")
 KEYS = tuple(name.rpartition(":")[2] for name in QueueKeys.of("x").all)
 #: A worker may grow by so much over a whole attack, its children included.

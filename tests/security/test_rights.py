@@ -22,12 +22,11 @@ from celeriac.chaos.processes import eventually
 from celeriac.cli.permissions import acl_rule
 from celeriac.client.publisher import publisher_for
 from celeriac.spec.policies import QueuePolicy
-from tests.chaos.arena import Pool
+from tests.chaos.arena import POOLS, Pool
 from tests.security.target import Target
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "shop"
-POOLS: tuple[Pool, ...] = ("solo", "threads", "prefork")
 
 
 class Shop(Target):

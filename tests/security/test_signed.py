@@ -21,14 +21,13 @@ from celeriac.broker.signing import SigningKeys, read_keys
 from celeriac.chaos.processes import eventually
 from celeriac.client.publisher import publisher_for
 from celeriac.spec.policies import QueuePolicy
-from tests.chaos.arena import Pool
+from tests.chaos.arena import POOLS, Pool
 from tests.security.target import Target
 
 OLD = "k1:" + base64.b64encode(b"1" * 32).decode()
 NEW = "k2:" + base64.b64encode(b"2" * 32).decode()
 FOREIGN = "k2:" + base64.b64encode(b"x" * 32).decode()
 KEYS = {"CELERIAC_SIGNING_KEYS": f"{NEW},{OLD}"}
-POOLS: tuple[Pool, ...] = ("solo", "threads", "prefork")
 FAST = {"retry": {"backoff": {"initialSeconds": 0, "maxSeconds": 0}}}
 
 

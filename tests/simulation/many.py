@@ -16,7 +16,7 @@ from celeriac.broker.embedded import EmbeddedServer
 from celeriac.client.direct import direct_client
 from tests.simulation.schedule import Schedule
 from tests.simulation.server import Changes
-from tests.simulation.simulation import Result, Simulation
+from tests.simulation.simulation import Result, Simulation, Tally
 
 
 @contextmanager
@@ -43,18 +43,10 @@ def play(
 
 
 @dataclass(slots=True)
-class Series:
+class Series(Tally):
     """The sum of many results."""
 
     schedules: int = 0
-    messages: int = 0
-    commands: int = 0
-    faults: int = 0
-    runs: int = 0
-    repeated: int = 0
-    redelivered: int = 0
-    forgotten: int = 0
-    seconds: float = 0.0
     broken: list[Result] = field(default_factory=list)
 
     def add(self, result: Result) -> None:
@@ -62,17 +54,7 @@ class Series:
         self.schedules += 1
         if result.violation:
             self.broken.append(result)
-        for name in (
-            "messages",
-            "commands",
-            "faults",
-            "runs",
-            "repeated",
-            "redelivered",
-            "forgotten",
-            "seconds",
-        ):
-            setattr(self, name, getattr(self, name) + getattr(result, name))
+        result.add_to(self)
 
     def text(self) -> str:
         """One line for people."""

@@ -7,7 +7,7 @@ then all workers are drained, and must leave nothing behind and charge nobody.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import redis
 
@@ -35,11 +35,9 @@ DRAINED_S = 15.0
 
 
 @dataclass(slots=True)
-class Result:
-    """What became of one schedule."""
+class Tally:
+    """What is counted of schedules, of one or of many."""
 
-    seed: int
-    violation: str = ""
     messages: int = 0
     commands: int = 0
     faults: int = 0
@@ -49,6 +47,20 @@ class Result:
     redelivered: int = 0
     forgotten: int = 0
     seconds: float = 0.0
+
+    def add_to(self, total: Tally) -> None:
+        """Add these counts to others."""
+        for count in fields(Tally):
+            sum_ = getattr(total, count.name) + getattr(self, count.name)
+            setattr(total, count.name, sum_)
+
+
+@dataclass(slots=True, kw_only=True)
+class Result(Tally):
+    """What became of one schedule."""
+
+    seed: int
+    violation: str = ""
     lines: list[str] = field(default_factory=list)
 
 
@@ -92,7 +104,7 @@ class Simulation:
 
     def play(self) -> Result:
         """Play it, and say what became of it."""
-        result = Result(self.schedule.seed)
+        result = Result(seed=self.schedule.seed)
         try:
             self._play()
             self.judge.end()

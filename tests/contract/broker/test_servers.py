@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,24 +14,13 @@ from hypothesis.stateful import run_state_machine_as_test
 from celeriac.broker.connection import connect
 from celeriac.broker.embedded import EmbeddedServer
 from celeriac.broker.queue import Queue
-from celeriac.broker.server_process import find_server
 from celeriac.spec.policies import QueuePolicy
 from tests.contract.broker.dying import DyingClient
 from tests.contract.broker.handy import drain, some
 from tests.contract.broker.life import live
 from tests.contract.broker.machine import small_scripts
 from tests.contract.broker.test_state_machine import PROFILE, BrokerMachine
-
-
-def program(name: str) -> Path:
-    """Find a server program, or skip the test and say how to get it."""
-    if name == "embedded":
-        return find_server()
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"no {name} on PATH; on Debian: apt install {name}")
-    return Path(found)
-
+from tests.redis_cluster import program
 
 SERVERS = ["embedded", "redis-server"] + (
     ["valkey-server"] if shutil.which("valkey-server") else []

@@ -13,8 +13,7 @@ import redis
 from celery import Celery
 
 from celeriac.broker.connection import connect
-from celeriac.broker.slots import slot_of
-from tests.redis_cluster import PROGRAMS, Node, RedisCluster, program
+from tests.redis_cluster import PROGRAMS, Node, RedisCluster, program, slot_of_queue
 
 APP = """
 import os, time
@@ -60,7 +59,7 @@ def names(cluster: RedisCluster, queue_name: str) -> list[str]:
 @pytest.fixture
 def slot(queue_name: str) -> int:
     """The slot of the test's queue."""
-    return slot_of(f"{{{queue_name}}}")
+    return slot_of_queue(queue_name)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from celeriac import Client
 from celeriac.broker.many import stats_of
 from celeriac.broker.message import DeadLetter
 from celeriac.broker.queue import Queue
-from celeriac.broker.slots import slot_of
 from celeriac.broker.url import parse
 from celeriac.chaos.processes import eventually
 from celeriac.cli.permissions import acl_rule
@@ -24,7 +23,7 @@ from celeriac_operator.fence import Fence
 from celeriac_operator.seen import Key
 from tests.contract.broker.handy import claim, new, policy, settle
 from tests.contract.redis_cluster.conftest import Run
-from tests.redis_cluster import RedisCluster
+from tests.redis_cluster import RedisCluster, slot_of_queue
 
 
 def celeriac(cluster: RedisCluster, *arguments: str, code: int = 0, url: str = "") -> str:
@@ -152,7 +151,7 @@ def test_nothing_starts_on_a_cluster_of_which_one_node_evicts(
     cluster: RedisCluster, names: list[str], run: Run
 ) -> None:
     (name,) = names[1:2]
-    node = cluster.owner(slot_of(f"{{{name}}}"))
+    node = cluster.owner(slot_of_queue(name))
     node.ask("CONFIG SET", "maxmemory-policy", "allkeys-lru", "maxmemory", 10**9)
     try:
         worker = run("worker", "-A", "yard:app", "-Q", name, "--pool", "solo", "--concurrency", 1)

@@ -13,11 +13,10 @@ from celeriac.broker.connection import connect
 from celeriac.broker.many import ManyQueues
 from celeriac.broker.message import QueueStats
 from celeriac.broker.queue import Queue
-from celeriac.broker.slots import slot_of
 from celeriac.chaos.processes import eventually
 from celeriac.gateway.metrics import read_all
 from tests.contract.broker.handy import claim, drain, ids, policy, settle, some
-from tests.redis_cluster import PROGRAMS, RedisCluster, program
+from tests.redis_cluster import PROGRAMS, RedisCluster, program, slot_of_queue
 
 
 @pytest.fixture(params=PROGRAMS)
@@ -41,7 +40,7 @@ def test_a_dead_primarys_queues_come_back_with_its_replica(
     for name in names:
         producer.send(name, "t", id="before")
     many.measure(names)
-    slot = slot_of(f"{{{names[0]}}}")
+    slot = slot_of_queue(names[0])
     victim = cluster.owner(slot)
     time.sleep(0.5)  # so that the replica has it all
     victim.kill()
@@ -68,7 +67,7 @@ def test_a_dead_primarys_queues_come_back_with_its_replica(
 
 def test_a_silent_primary_is_not_asked_for_the_way(cluster: RedisCluster, names: list[str]) -> None:
     """A frozen node answers nothing, and its replica takes over; nobody waits for it again and again."""
-    slot = slot_of(f"{{{names[0]}}}")
+    slot = slot_of_queue(names[0])
     with connect(cluster.url, socket_timeout=0.5, socket_connect_timeout=0.5) as client:
         queue = Queue(client, names[0])
         queue.declare(policy())

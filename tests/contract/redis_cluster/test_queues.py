@@ -15,19 +15,18 @@ from celeriac.broker.connection import connect
 from celeriac.broker.many import ManyQueues, queues, stats_of
 from celeriac.broker.message import DeadLetter, QueueStats
 from celeriac.broker.queue import Queue
-from celeriac.broker.slots import slot_of
 from celeriac.broker.topology import ClusterUnavailable
 from celeriac.client.progress import QueueProgress
 from celeriac.worker.consumer import Consumer
 from tests.contract.broker.handy import claim, drain, new, policy, settle, some
 from tests.contract.broker.life import live
-from tests.redis_cluster import RedisCluster
+from tests.redis_cluster import RedisCluster, slot_of_queue
 
 
 def test_queues_lead_their_whole_lives(
     cluster: RedisCluster, client: redis.Redis, names: list[str]
 ) -> None:
-    assert len({cluster.owner(slot_of(f"{{{name}}}")).port for name in names}) == 3
+    assert len({cluster.owner(slot_of_queue(name)).port for name in names}) == 3
     for name in names:
         live(Queue(client, name))
     for node in cluster.primaries():
