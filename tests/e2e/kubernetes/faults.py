@@ -1,4 +1,4 @@
-"""What tests do to processes in containers: kill them, or freeze them for a while."""
+"""What tests do: kill or freeze processes in containers, take the broker or the operators away."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 from tests.cluster import images
 from tests.cluster.cluster import Cluster
-from tests.e2e.kubernetes.harness import Object
+from tests.e2e.kubernetes.harness import VALKEY, Object, Platform
+from tests.e2e.kubernetes.waiting import eventually
 
 
 def pid(cluster: Cluster, pod: Object) -> int:
@@ -38,3 +39,26 @@ def frozen(cluster: Cluster, pod: Object) -> Iterator[None]:
         yield
     finally:
         os.kill(process, signal.SIGCONT)
+
+
+@contextmanager
+def no_broker(platform: Platform) -> Iterator[None]:
+    """Take the broker away for a block; its data stay."""
+    platform.kubectl("scale", "statefulset", VALKEY, "--replicas=0")
+    try:
+        eventually(lambda: not platform.exists("pod", f"{VALKEY}-0"), seconds=30, what="no broker")
+        yield
+    finally:
+        platform.kubectl("scale", "statefulset", VALKEY, "--replicas=1")
+        platform.kubectl("rollout", "status", f"statefulset/{VALKEY}", "--timeout=60s")
+
+
+@contextmanager
+def no_operator(platform: Platform) -> Iterator[None]:
+    """Take both operators away for a block."""
+    platform.kubectl("scale", "deployment", "celeriac", "--replicas=0")
+    try:
+        eventually(lambda: not platform.operators(), seconds=30, what="no operator")
+        yield
+    finally:
+        platform.kubectl("scale", "deployment", "celeriac", "--replicas=2")

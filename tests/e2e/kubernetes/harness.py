@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -39,7 +40,6 @@ class Platform:
     """For files of the tests."""
     namespace: str = "celeriac"
     image: str = f"{IMAGE}:{TAG}"
-    ledger_: Ledger | None = field(default=None, repr=False)
 
     # --- Kubernetes -----------------------------------------------------------------------------
 
@@ -95,13 +95,11 @@ class Platform:
         eventually(lambda: self.connect().ping(), seconds=60, what="the broker answers")
         return Client(self.broker_url())
 
-    @property
+    @cached_property
     def ledger(self) -> Ledger:
         """What jobs have noted."""
-        if self.ledger_ is None:
-            address = self.get("service", ledger.NAME)["spec"]["clusterIP"]
-            self.ledger_ = Ledger(f"redis://{address}:{ledger.PORT}/0", self._ledger_client)
-        return self.ledger_
+        address = self.get("service", ledger.NAME)["spec"]["clusterIP"]
+        return Ledger(f"redis://{address}:{ledger.PORT}/0", self._ledger_client)
 
     def _ledger_client(self) -> redis.Redis:
         host, port = self.site.address(self.namespace, ledger.NAME, ledger.PORT)
@@ -162,6 +160,14 @@ class Platform:
         """A condition of a queue's status; empty when there is none."""
         conditions = self.get("mq", queue).get("status", {}).get("conditions", [])
         return next((it for it in conditions if it["type"] == type_), {})
+
+    def wait_unreachable(self, name: str) -> None:
+        """Wait until the status of a queue says that its broker is away."""
+        eventually(
+            lambda: self.condition(name, "BrokerReachable").get("status") == "False",
+            seconds=30,
+            what=f"the status of {name} says that there is no broker",
+        )
 
     def wait_ready(self, queue: str, *, seconds: float = 60) -> None:
         """Wait until the newest declaration of a queue is what runs."""

@@ -18,11 +18,11 @@ import pytest
 from messaging.payloads import Indexing
 from messaging.service import MessageQueueService
 from tests.cluster.cluster import Cluster
+from tests.e2e.kubernetes.faults import no_operator
 from tests.e2e.kubernetes.harness import IMAGE, MESSAGING_IMAGE, ROOT, TAG, Platform
 from tests.e2e.kubernetes.installing import furnish, install, install_crds
 from tests.e2e.kubernetes.load import Load
 from tests.e2e.kubernetes.own import provide
-from tests.e2e.kubernetes.test_deletion import no_operator
 from tests.e2e.kubernetes.waiting import eventually
 
 OLD_TAG = "e2e-previous"
@@ -49,9 +49,7 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def upgraded(platform: Platform, own_cluster: Cluster, previous: Path) -> Iterator[Platform]:
     """The previous release in a namespace of its own, looking after that alone, and nobody else at work."""
     provide(own_cluster, previous, tags=(OLD_TAG,), targets={"celeriac": IMAGE})
-    other = dataclasses.replace(
-        platform, namespace="upgraded", image=f"{IMAGE}:{OLD_TAG}", ledger_=None
-    )
+    other = dataclasses.replace(platform, namespace="upgraded", image=f"{IMAGE}:{OLD_TAG}")
     with no_operator(platform):
         install(other, previous, **_VALUES)
         furnish(other)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from celeriac import Job
-from tests.e2e.kubernetes.harness import VALKEY, Object, Platform
+from tests.e2e.kubernetes import faults
+from tests.e2e.kubernetes.harness import Object, Platform
 from tests.e2e.kubernetes.test_operators import assert_two_operators
 from tests.e2e.kubernetes.waiting import eventually
 
@@ -48,7 +48,7 @@ def test_queue_secret_and_namespace_go_in_any_order(platform: Platform, name: st
         _declare_with_secret(place, url)
     for place, (url, _) in zip(places, cases, strict=True):
         if url == NOWHERE:
-            _told_unreachable(place)
+            place.wait_unreachable(place.namespace)
         else:
             place.wait_ready(place.namespace)
     what = {"queue": "mq/{}", "secret": "secret/own"}
@@ -66,18 +66,13 @@ def test_deletion_while_the_broker_is_away(platform: Platform, name: str) -> Non
         _declare(platform, one, deletionPolicy=policy, autoscaling={"minReplicas": 1})
     for one in names:
         platform.wait_ready(one)
-    platform.kubectl("scale", "statefulset", VALKEY, "--replicas=0")
-    try:
-        eventually(lambda: not platform.exists("pod", f"{VALKEY}-0"), seconds=30, what="no broker")
+    with faults.no_broker(platform):
         for one in names:
             platform.kubectl("delete", "mq", one, "--wait=false")
         for one in names:
             _gone(platform, one)
         told = platform.get("events.events.k8s.io", "--field-selector=reason=NotPurged")["items"]
         assert f"{name}-purge" in {it["regarding"]["name"] for it in told}
-    finally:
-        platform.kubectl("scale", "statefulset", VALKEY, "--replicas=1")
-        platform.kubectl("rollout", "status", f"statefulset/{VALKEY}", "--timeout=60s")
 
 
 def test_deletion_while_no_operator_runs(platform: Platform, name: str) -> None:
@@ -88,7 +83,7 @@ def test_deletion_while_no_operator_runs(platform: Platform, name: str) -> None:
     other.wait_ready(name)
     for one in ("retain", "purge"):
         platform.wait_ready(f"{name}-{one}")
-    with no_operator(platform):
+    with faults.no_operator(platform):
         platform.kubectl("delete", "mq", f"{name}-retain", f"{name}-purge", "--wait=false")
         platform.kubectl("delete", "namespace", other.namespace, "--wait=false")
         _gone(platform, f"{name}-retain")
@@ -145,14 +140,6 @@ def _namespace(platform: Platform, name: str) -> Platform:
     return dataclasses.replace(platform, namespace=name)
 
 
-def _told_unreachable(place: Platform) -> None:
-    eventually(
-        lambda: place.condition(place.namespace, "BrokerReachable").get("status") == "False",
-        seconds=30,
-        what="the status says that there is no broker",
-    )
-
-
 def _no_namespace(place: Platform) -> Callable[[], bool]:
     return lambda: (
         not place.site.kubectl(
@@ -170,13 +157,3 @@ def _gone(platform: Platform, name: str) -> None:
         return [it for it in names if it.startswith(name)]
 
     eventually(lambda: not left(), seconds=GONE_S, what=f"nothing left of {name}")
-
-
-@contextmanager
-def no_operator(platform: Platform) -> Iterator[None]:
-    platform.kubectl("scale", "deployment", "celeriac", "--replicas=0")
-    try:
-        eventually(lambda: not platform.operators(), seconds=30, what="no operator")
-        yield
-    finally:
-        platform.kubectl("scale", "deployment", "celeriac", "--replicas=2")

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from celeriac import Job
-from celeriac.broker.message import QueueStats
 from tests.cluster.cluster import Cluster
 from tests.e2e.kubernetes.harness import ROOT, Platform
 from tests.e2e.kubernetes.waiting import eventually
@@ -93,7 +92,7 @@ def test_prometheus_scrapes_the_operator_and_its_numbers_are_the_brokers(
         "min(mq_broker_up)": 1.0,
         f'mq_queue_condition{{{label},type="Ready",status="True"}}': 1.0,
     }
-    _numbers_are_the_brokers(stats)
+    assert (stats.accepted, stats.done, stats.dead, stats.delayed) == (48, 40, 3, 5)
     for query, number in expected.items():
         eventually(
             lambda query=query, number=number: prometheus.value(query) == number,  # type: ignore[misc]
@@ -101,10 +100,6 @@ def test_prometheus_scrapes_the_operator_and_its_numbers_are_the_brokers(
             what=f"{query} = {number:g}",
         )
     assert not [it for it in _rules(prometheus) if it["health"] != "ok"]
-
-
-def _numbers_are_the_brokers(stats: QueueStats) -> None:
-    assert (stats.accepted, stats.done, stats.dead, stats.delayed) == (48, 40, 3, 5)
 
 
 def _rules(prometheus: Prometheus) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""Raw objects as the API server shows them, with only what matters to a test spelled out."""
+"""Raw objects as the API server shows them, with only what matters to a test spelled out; and a clock."""
 
 from __future__ import annotations
 
@@ -10,6 +10,21 @@ import pytest
 from celeriac.spec.queue import MessageQueue
 
 Object = dict[str, Any]
+
+
+class Time:
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Time:
+    return Time()
 
 
 class Raw:

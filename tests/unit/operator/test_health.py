@@ -6,26 +6,15 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from celeriac_operator.health import Heartbeats, Server
 
-
-class Time:
-    """A clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Time:
-    return Time()
+if TYPE_CHECKING:
+    from tests.unit.operator.conftest import Time
 
 
 def test_a_part_is_silent_once_its_time_is_over_and_not_before(clock: Time) -> None:

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from celeriac_operator.workqueue import LAST_RETRY_S, WorkQueue
 
-
-class Time:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Time:
-    return Time()
+if TYPE_CHECKING:
+    from tests.unit.operator.conftest import Time
 
 
 @pytest.fixture
