@@ -85,7 +85,7 @@ def chaos(
     Makes a queue with a fresh name, starts workers, sends numbered jobs that do nothing, and injects
     faults while they run. Each start and finish is noted in a file beside the broker; from it, and
     from the broker's counts, a verdict follows. No other queue is touched, and nothing is left
-    behind. Exits with 1 when a job is lost, stuck, or was run again without a reason.
+    on the broker. Exits with 1 when a job is lost, stuck, or was run again without a reason.
     """
     from celeriac.chaos.storm import suits
 
