@@ -31,7 +31,8 @@ _ALIASES = {
 def decompress(body: bytes, content_type: str) -> bytes:
     """Unpack a body. Raises ValueError where it grows too large, and what the compressors raise.
 
-    Compressors that an app registered with kombu itself set their own limits, or none.
+    Others that kombu knows set their own limits, or none: zstandard and brotli where they are installed, and
+    what an app registers.
     """
     make = _BOUNDED.get(_ALIASES.get(content_type, content_type))
     if make is None:
