@@ -13,13 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from os import getpid
 from types import TracebackType
 from typing import Any, Self
 
 from celery.app import amqp as celery_amqp
 from celery.exceptions import ImproperlyConfigured
-from celery.utils.nodenames import gethostname
 from kombu import pools
 from kombu.serialization import dumps
 from kombu.utils.functional import retry_over_time
@@ -27,7 +25,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 
 from celeriac.broker.refusal import BrokerRefuses
 from celeriac.client.envelope import task_message
-from celeriac.client.plain import PlainSender
+from celeriac.client.plain import PlainSender, origin
 from celeriac.client.publisher import Publisher, priority_of, publisher_for
 from celeriac.client.schemes import SCHEMES
 
@@ -54,13 +52,11 @@ class AMQP(celery_amqp.AMQP):  # type: ignore[misc]
             return build
         if self.app.conf.task_protocol != 2:
             raise ImproperlyConfigured("task_protocol must be 2, which is Celery's default")
-        host = gethostname()
 
         def create(*args: Any, **options: Any) -> Any:
             options.setdefault("argsrepr", "")
             options.setdefault("kwargsrepr", "")
-            # Celery asks the system for the host's name each time.
-            options.setdefault("origin", f"gen{getpid()}@{host}")
+            options.setdefault("origin", origin())
             return build(*args, **options)
 
         return create

@@ -51,6 +51,17 @@ class _Plain:
     soft_time_limit: float | None
 
 
+def origin() -> str:
+    """What Celery calls the sender of a message: this process on this host."""
+    return f"gen{getpid()}@{_host()}"
+
+
+@lru_cache(maxsize=1)
+def _host() -> str:
+    host: str = gethostname()  # Celery asks the system each time
+    return host
+
+
 class PlainSender:
     """Publishes the plain calls of one app's tasks. Threads may share it; it survives a fork."""
 
@@ -58,7 +69,6 @@ class PlainSender:
         self._app = app
         self._publisher = publisher
         self._retry = bool(app.conf.task_publish_retry)
-        self._host = gethostname()
         self._tasks: dict[Any, _Plain | None] = {}
 
     @classmethod
@@ -99,7 +109,7 @@ class PlainSender:
         except (TypeError, ValueError):
             return None
         head = _head(
-            f"gen{getpid()}@{self._host}",
+            origin(),
             self._app.thread_oid,
             ignore_result,
             priority,
