@@ -16,8 +16,6 @@ from typing import Any
 
 CPU_S = 0.001
 IO_S = 0.01
-#: The jobs that are measured by their number a second; the fourth, `mark`, is measured by its delay.
-BODIES = ("noop", "cpu", "io")
 
 _marks: int | None = None
 

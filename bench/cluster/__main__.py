@@ -30,7 +30,7 @@ class Places:
         self.server = stack.enter_context(place(program))
         self.clusters = {
             count: stack.enter_context(
-                RedisCluster(_made(folder / str(count)), binary=binary, primaries=count, replicas=0)
+                RedisCluster(folder / str(count), binary=binary, primaries=count, replicas=0)
             )
             for count in (1, 2, 3)
         }
@@ -47,11 +47,6 @@ class Places:
         ]
         pids = [node.process.pid for node in cluster.nodes if node.process is not None]
         return drive(cluster.url, names, pids, seconds=seconds)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

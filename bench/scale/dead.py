@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bench.harness.report import percentile
-from bench.harness.server import Place, empty
+from bench.harness.server import Place
 from bench.harness.usage import used_memory
-from bench.peers.systems import QUEUE
-from bench.scale.fill import ERRORS, bury
+from bench.scale.fill import ERRORS, bury, fresh
 from celeriac.broker.message import DeadMessage
 from celeriac.broker.queue import Queue
 from celeriac.spec.policies import DeadLetterPolicy, QueuePolicy
@@ -22,9 +21,7 @@ WANTED = "below 200 ms"
 
 def measure(here: Place, count: int) -> Iterator[Sequence[str]]:
     """Rows: what, how much, what was wanted."""
-    queue = Queue(here.client, QUEUE)
-    empty(here.client)
-    queue.declare(QueuePolicy(dead_letter=DeadLetterPolicy(max_messages=10_000_000)))
+    queue = fresh(here, QueuePolicy(dead_letter=DeadLetterPolicy(max_messages=10_000_000)))
     before = used_memory(here.client)
     bury(queue, count)
     dead = queue.stats().dead

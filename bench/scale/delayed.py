@@ -9,23 +9,20 @@ from collections.abc import Iterator, Sequence
 import redis
 
 from bench.harness.report import percentile
-from bench.harness.server import Place, empty
+from bench.harness.server import Place
 from bench.harness.usage import usage, used_memory
 from bench.peers.systems import QUEUE
-from bench.scale.fill import fill
+from bench.scale.fill import fill, fresh
 from celeriac.broker.message import Done, Settlement
 from celeriac.broker.queue import Queue
 from celeriac.control.broker import RedisQueue
-from celeriac.spec.policies import QueuePolicy
 
 DAY_MS = 86_400_000
 
 
 def measure(here: Place, count: int) -> Iterator[Sequence[str]]:
     """Rows: what, how much, what was wanted."""
-    queue = Queue(here.client, QUEUE)
-    empty(here.client)
-    queue.declare(QueuePolicy())
+    queue = fresh(here)
     before = used_memory(here.client)
     fill(queue, count, delay_ms=DAY_MS)
     each = (used_memory(here.client) - before) / count

@@ -12,15 +12,27 @@ from typing import Any
 
 from bench import jobs
 from bench.harness.processes import wait_for
+from bench.harness.server import Place, empty
+from bench.peers.systems import QUEUE
 from celeriac import Job
 from celeriac.broker.message import DeadLetter, Failure, NewMessage, Settlement
 from celeriac.broker.queue import Queue
 from celeriac.client.job import message_of
+from celeriac.spec.policies import QueuePolicy
 
 BATCH = 2000
 TASK = "bench.tasks.noop"
 #: What the letters died of: in every thousand, one of the last and half of the rest of each other.
 ERRORS = ("ConnectionError", "TimeoutError", "ValueError")
+
+
+def fresh(here: Place, policy: QueuePolicy | None = None) -> Queue:
+    """An empty server with one queue that is declared."""
+    empty(here.client)
+    queue = Queue(here.client, QUEUE)
+    queue.declare(policy or QueuePolicy())
+    return queue
+
 
 _COPIES = """
 local first, last, kind = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]

@@ -10,14 +10,12 @@ from pathlib import Path
 from subprocess import Popen
 
 from bench.harness.processes import Failed, running, wait_for
-from bench.harness.server import Place, empty
+from bench.harness.server import Place
 from bench.harness.usage import used_memory
 from bench.peers.install import Home
 from bench.peers.line_up import line_up, systems
-from bench.peers.systems import QUEUE
-from bench.scale.fill import fill
+from bench.scale.fill import fill, fresh
 from celeriac.broker.queue import Queue
-from celeriac.spec.policies import QueuePolicy
 
 FEW = 1000
 TIMES = 20
@@ -25,9 +23,7 @@ TIMES = 20
 
 def measure(here: Place, count: int) -> Iterator[Sequence[str]]:
     """Rows: what, how much, what was wanted."""
-    queue = Queue(here.client, QUEUE)
-    empty(here.client)
-    queue.declare(QueuePolicy())
+    queue = fresh(here)
     before = used_memory(here.client)
     body = fill(queue, count)
     each = (used_memory(here.client) - before) / count
@@ -51,8 +47,7 @@ def _drain(here: Place, queue: Queue, count: int) -> float:
     wait_for(lambda: queue.stats().done == _size(marks), what="what ran to be settled")
     if queue.stats().imbalance:
         raise Failed("not all are accounted for")
-    empty(here.client)
-    queue.declare(QueuePolicy())
+    fresh(here)
     return rate
 
 

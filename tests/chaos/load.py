@@ -27,7 +27,7 @@ class Fed(Protocol):
 
 
 @contextmanager
-def feeding(arena: Fed, jobs: list[Job], *, seconds: float) -> Iterator[threading.Thread]:
+def feeding(arena: Fed, jobs: list[Job], *, seconds: float) -> Iterator[None]:
     """Publish jobs in the background, spread over so many seconds."""
     start, step = time.monotonic(), seconds / len(jobs)
 
@@ -41,7 +41,7 @@ def feeding(arena: Fed, jobs: list[Job], *, seconds: float) -> Iterator[threadin
 
     thread = threading.Thread(target=feed, daemon=True)
     thread.start()
-    yield thread
+    yield
     thread.join(120)
     assert not thread.is_alive(), "the producer is stuck"
 

@@ -12,13 +12,20 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL
-from types import TracebackType
 from typing import Self
 
 from celeriac.chaos.processes import Command, Fleet, eventually
 
 _CGROUPS = Path("/sys/fs/cgroup/memory")  # version 1; version 2 has one tree, which systemd rules
 _LOOK_EVERY_S = 0.01
+
+
+def after(words: str, command: Command) -> Command:
+    """Start what a command starts once a line of shell has been run in its process."""
+    line = f'{words} && exec "$@"'
+    return replace(
+        command, arguments=lambda name: ["sh", "-c", line, "sh", *command.arguments(name)]
+    )
 
 
 class Limit:
@@ -39,12 +46,7 @@ class Limit:
             self.kind = "cgroup"
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         for fleet in self._fleets:
             fleet.end()  # a group with processes in it cannot be removed
@@ -60,11 +62,7 @@ class Limit:
         """Start what the command starts under the limit."""
         if self.kind == "guard":
             return command
-        enter = f'echo $$ > {self._group}/cgroup.procs && exec "$@"'
-        return replace(
-            command,
-            arguments=lambda name: ["sh", "-c", enter, "sh", *command.arguments(name)],
-        )
+        return after(f"echo $$ > {self._group}/cgroup.procs", command)
 
     def watch(self, fleet: Fleet) -> None:
         """Keep the limit for a fleet, where the kernel does not."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 
 import pytest
 
 from celeriac.chaos.checker import Fault
 from celeriac.chaos.processes import Command
 from tests.chaos.arena import POOLS, Job, Pool, work
-from tests.chaos.memory import Limit
+from tests.chaos.memory import Limit, after
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
 from tests.chaos.settings import LONG, scale
@@ -91,11 +90,7 @@ def test_the_kernel_kills_what_eats_all_memory_and_only_that_is_charged(
 
 
 def _ulimit(command: Command) -> Command:
-    def arguments(name: str) -> Sequence[str]:
-        limit = f'ulimit -v {ADDRESSES_KB} && exec "$@"'
-        return ["sh", "-c", limit, "sh", *command.arguments(name)]
-
-    return replace(command, arguments=arguments)
+    return after(f"ulimit -v {ADDRESSES_KB}", command)
 
 
 @pytest.mark.parametrize("pool", POOLS if LONG else ["threads"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -204,9 +203,7 @@ def test_a_producer_can_do_with_the_rights_that_the_page_gives(shop: Shop) -> No
     eventually(lambda: len(shop.ran()) == 2, within_s=20, what=shop.trouble)
 
 
-def test_rights_that_are_taken_away_and_given_back_lose_nothing(
-    shop: Shop, target: Callable[..., Target]
-) -> None:
+def test_rights_that_are_taken_away_and_given_back_lose_nothing(shop: Shop) -> None:
     fleet = shop.fleet("threads")
     shop.serves("first", fleet)
     shop.user("worker")

@@ -143,9 +143,7 @@ def test_a_redrive_keeps_the_signature_and_a_forged_message_stays_dead(keyed: Ta
     }
 
 
-def test_a_forged_message_writes_nobody_elses_result(
-    target: Callable[..., Target], tmp_path: Path
-) -> None:
+def test_a_forged_message_writes_nobody_elses_result(target: Callable[..., Target]) -> None:
     keyed = target(environment=KEYS)
     url = keyed.server.url.replace("celeriac://", "redis://")
     keyed.environment["CELERY_RESULT_BACKEND"] = url
@@ -218,9 +216,7 @@ def test_the_client_is_told_of_unusable_keys(monkeypatch: pytest.MonkeyPatch) ->
         Client("celeriac://localhost:1/0")
 
 
-def test_schedules_are_signed(
-    redis_client: redis.Redis, queue_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_schedules_are_signed(redis_client: redis.Redis, queue_name: str) -> None:
     from celeriac.control.broker import RedisBroker
 
     keys = SigningKeys(read_keys(NEW, source="test"))

@@ -258,15 +258,13 @@ class Watched:
 
 
 class Clock:
-    """The supervisor's clock: a machine's, which may jump."""
+    """The supervisor's clock: its machine's."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self.jump_s = 0.0
 
     def now(self) -> datetime:
-        seconds = self._process.world.now + self.jump_s
-        return datetime(2027, 1, 15, tzinfo=UTC) + timedelta(seconds=seconds)
+        return datetime(2027, 1, 15, tzinfo=UTC) + timedelta(seconds=self._process.world.now)
 
     def seconds(self) -> float:
         return self._process.machine.monotonic()

@@ -18,8 +18,6 @@ class Copy:
     lost: int = 0
     state: str = "ready"
     reason: str = ""
-    due_ms: int = 0
-    member: str = ""
 
 
 @dataclass(slots=True)

@@ -54,10 +54,6 @@ class Ledger:
             hear(asked, asked.args, asked.answer)
         self._compare(asked.facts)
 
-    def state(self, message_id: str) -> list[str]:
-        """Where the copies of a message are."""
-        return [copy.state for copy in self.copies.get(message_id, ())]
-
     @property
     def unfinished(self) -> int:
         """How many messages are ready, leased or delayed."""
@@ -92,12 +88,12 @@ class Ledger:
 
     def _make_delayed(self, copy: Copy, due_ms: int) -> None:
         taken = {member for _, member, _ in self.delayed}
-        copy.member, number = copy.id, 0
-        while copy.member in taken:
+        member, number = copy.id, 0
+        while member in taken:
             number += 1
-            copy.member = f"{copy.id}#{number}"
-        copy.state, copy.due_ms = "delayed", due_ms
-        insort(self.delayed, (due_ms, copy.member, copy))
+            member = f"{copy.id}#{number}"
+        copy.state = "delayed"
+        insort(self.delayed, (due_ms, member, copy))
 
     def _make_dead(self, copy: Copy, reason: str) -> None:
         copy.state, copy.reason = "dead", reason

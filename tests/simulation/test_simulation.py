@@ -9,7 +9,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -49,7 +48,7 @@ def test_every_promise_is_kept_whatever_happens(real: redis.Redis) -> None:
     assert series.repeated > SCHEDULES / 100
 
 
-def test_a_seed_is_the_same_story_every_time(tmp_path: Path) -> None:
+def test_a_seed_is_the_same_story_every_time() -> None:
     stories = {
         subprocess.run(
             [sys.executable, "-m", "tests.simulation", "--seed", "9", "--trace"],
