@@ -64,11 +64,12 @@ def test_the_kernel_kills_what_eats_all_memory_and_only_that_is_charged(
         kills = limit.kills
     dead = arena.dead()
     eaten = [run for run in arena.history.read().runs if run.job in hungry]
-    # Killed at some time within seconds; what the process finished just before may not have been settled.
+    # Killed at some time within seconds, and started again sooner than within one; what the process
+    # finished just before may not have been settled.
     arena.journal += [
-        Fault(kind="kill", at=run.started + later, pid=run.pid)
+        Fault(kind="kill", at=run.started + tenth / 10, pid=run.pid)
         for run in eaten
-        for later in range(5)
+        for tenth in range(50)
     ]
     verdict = arena.verdict(dead=dead, without=hungry)
     runs = Counter(run.job for run in eaten)

@@ -168,6 +168,7 @@ def test_from_the_first_message_to_the_dead_letters(folder: Path) -> None:
         assert up.run("send", "shop", "app.greet", "--args", '["Ada"]').returncode == 0
         assert up.run("send", "shop", "app.fail").returncode == 0
         eventually(lambda: (up.queue()["done"], up.queue()["dead"]) == (1, 1))
+        eventually(lambda: up.queue()["replicas"] == 1)  # looked for once a second
         queue = up.queue()
         assert (queue["replicas"], queue["desiredReplicas"], queue["retried"]) == (1, 1, 1)
         assert {condition["type"] for condition in queue["conditions"]} >= {"Ready", "Stalled"}

@@ -223,6 +223,7 @@ def test_a_key_of_another_type_loses_nothing(key: str, target: Callable[..., Tar
     client, name = victim.queue.client, victim.queue.keys.base + key
     fleet = victim.fleet("threads")
     victim.serves("first", fleet)
+    eventually(lambda: victim.queue.stats().done == 1, within_s=20, what=victim.trouble)
     aside = client.rename(name, name + "-aside") if client.exists(name) else None
     client.set(name, "something else")
     sent: list[str] = []

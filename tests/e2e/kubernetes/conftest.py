@@ -73,7 +73,7 @@ def platform(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Platform:
     return platform
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def own_cluster(site: Site) -> Cluster:
     """The cluster as something that may be broken."""
     if site.own is None:

@@ -29,8 +29,11 @@ OLD_TAG = "e2e-previous"
 
 
 @pytest.fixture(scope="module")
-def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of the previous release."""
+def previous(own_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the previous release; its image is on the node.
+
+    Built before the test enters the cluster's network, from which no registry can be reached.
+    """
     release = os.environ.get("E2E_FROM") or _git("describe", "--tags", "--abbrev=0", "HEAD~1")
     release = release or _git("rev-parse", "HEAD~1")
     if not release and not os.environ.get("CI"):
@@ -42,13 +45,13 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ).stdout
     with tarfile.open(fileobj=BytesIO(packed)) as archive:
         archive.extractall(folder, filter="data")
+    provide(own_cluster, folder, tags=(OLD_TAG,), targets={"celeriac": IMAGE})
     return folder
 
 
 @pytest.fixture
-def upgraded(platform: Platform, own_cluster: Cluster, previous: Path) -> Iterator[Platform]:
+def upgraded(platform: Platform, previous: Path) -> Iterator[Platform]:
     """The previous release in a namespace of its own, looking after that alone, and nobody else at work."""
-    provide(own_cluster, previous, tags=(OLD_TAG,), targets={"celeriac": IMAGE})
     other = dataclasses.replace(platform, namespace="upgraded", image=f"{IMAGE}:{OLD_TAG}")
     with no_operator(platform):
         install(other, previous, **_VALUES)
