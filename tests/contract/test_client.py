@@ -119,6 +119,7 @@ def test_the_broker_goes_away_in_the_middle(tmp_path: Path, queue_name: str) -> 
         def jobs() -> Iterator[Job]:
             for n in range(2000):
                 if n == 1000:
+                    assert client.stats(queue_name).accepted == 800  # its answer is on its way
                     server.stop()
                 yield Job("t.x", id=str(n))
 
@@ -132,6 +133,40 @@ def test_the_broker_goes_away_in_the_middle(tmp_path: Path, queue_name: str) -> 
         server.start()
         assert client.stats(queue_name).accepted == 800
         assert client.send_many(queue_name, [*broken.uncertain, *broken.unsent]).accepted == 1200
+
+
+def test_the_next_chunk_is_made_while_the_server_works(
+    client: Client, queue: Queue, redis_client: redis.Redis
+) -> None:
+    begun: list[float] = []
+
+    def jobs() -> Iterator[Job]:
+        for n in range(1200):
+            begun.append(time.monotonic())
+            yield Job("t.x", [n])
+
+    client.send(queue.name, "t.first")
+    redis_client.client_pause(300, all=False)
+    paused = time.monotonic()
+    assert client.send_many(queue.name, jobs()).accepted == 1200
+    assert time.monotonic() - paused > 0.2, "the server was not paused"
+    second, third = begun[799], begun[-1]
+    assert second - paused < 0.2 < third - paused
+
+
+def test_what_cannot_be_sent_leaves_the_chunk_before_it_whole(
+    client: Client, queue: Queue, redis_client: redis.Redis
+) -> None:
+    def jobs() -> Iterator[Job]:
+        yield from (Job("t.x", [n]) for n in range(500))
+        raise LookupError("the source ran dry")
+
+    for call in range(1, 20):
+        with pytest.raises(LookupError, match="ran dry"):
+            client.send_many(queue.name, jobs())
+        assert queue.stats().accepted == call * 400
+    mine = [it for it in redis_client.client_list() if it["cmd"] == "evalsha"]
+    assert len(mine) < 10, "each call kept a connection"
 
 
 def test_a_broker_that_is_away_is_a_connection_error(tmp_path: Path, queue_name: str) -> None:

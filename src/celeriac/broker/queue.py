@@ -20,7 +20,7 @@ from typing import Any, Literal
 import redis
 from redis.exceptions import MovedError, OutOfMemoryError, ResponseError
 
-from celeriac.broker import damage
+from celeriac.broker import damage, wire
 from celeriac.broker import stats as statistics
 from celeriac.broker.cluster import ClusterClient
 from celeriac.broker.keys import DEFAULT_PREFIX, QueueKeys, index_key
@@ -48,6 +48,7 @@ from celeriac.broker.wire import (
     chunks,
     claimed,
     parts,
+    publish_args,
     settle_args,
 )
 from celeriac.spec.policies import QueuePolicy
@@ -99,7 +100,7 @@ class Queue:
         self.keys = QueueKeys.of(name, prefix=prefix)
         self.signing = signing
         self.replication = replication
-        #: Whether :meth:`ask_claim` may be used: not where the queue may be on its way to another node.
+        #: Whether answers may be read later: not where the queue may be on its way to another node.
         self.asks_ahead = not isinstance(client, ClusterClient)
         self._indexed = False
 
@@ -186,51 +187,52 @@ class Queue:
             raise told from (None if told is error else error)
         return receipts
 
+    def ask_publish(self, messages: Sequence[NewMessage]) -> Callable[[], list[Receipt]]:
+        """Send as :meth:`publish` does and return at once: call what is returned, once, for the receipts.
+
+        The server works meanwhile. The messages must fit into one call of the script; where they do not,
+        or nothing can be asked ahead, they are published before this returns. Both raise as
+        :meth:`publish` does.
+        """
+        whole = sum(message.size for message in messages) <= PUBLISH_CHUNK_BYTES
+        if not whole or not self.asks_ahead or self.replication is not None:
+            published = self.publish(messages)
+            return lambda: published
+        self._index()
+        args = publish_args(self.keys.base, messages, self._signed)
+        answer = script("publish").send(self.client, self.keys.all, args)
+
+        def receipts() -> list[Receipt]:
+            try:
+                return wire.receipts(messages, self._told(answer))
+            except ResponseError as error:
+                told = explained(error)
+                raise told from (None if told is error else error)
+
+        return receipts
+
     def _publish_one(self, message: NewMessage) -> bool:
         """Publish a plain message by the short script; False when it has to go by the general one."""
         if message.delay_ms or message.ttl_ms or message.dedup_key or self.replication:
             return False
         if message.size > PUBLISH_CHUNK_BYTES:
             return False  # whether it may be so large is asked before it is sent
-        head = self.sign(message.id, message.task, message.head, message.body)
-        letter = LETTER[message.priority]
+        head, letter = self._signed(message), LETTER[message.priority]
         return bool(self._run("publish_one", letter, message.id, message.task, head, message.body))
 
     def _publish_chunk(self, chunk: Sequence[NewMessage]) -> list[Receipt]:
         size = chunk[0].size
         if size > PUBLISH_CHUNK_BYTES and (reason := self._too_large(size)):
             return [Receipt(chunk[0].id, "refused", reason)]  # it would have been alone on its way
-        args: list[Argument] = [self.keys.base, len(chunk)]
-        for message in chunk:
-            args += (
-                LETTER[message.priority],
-                message.id,
-                message.task,
-                self.sign(message.id, message.task, message.head, message.body),
-                message.body,
-                message.delay_ms,
-                message.ttl_ms,
-                message.dedup_key,
-                message.dedup_ttl_ms,
-            )
-        reached, wanted = 0, 0
+        args = publish_args(self.keys.base, chunk, self._signed)
         replication = self.replication
         if replication is None:
-            notes = self._run("publish", *args)
-        else:
-            publish = script("publish")
-            notes, reached = self._told(
-                lambda: replication.run(publish, self.client, self.keys.all, args)
-            )
-            wanted = replication.replicas
-        receipts = [Receipt(message.id, "accepted", "", reached, wanted) for message in chunk]
-        for index, status, detail in notes:
-            text = detail.decode()
-            if status == b"duplicate":
-                receipts[index] = Receipt(text, "duplicate", "", reached, wanted)
-            else:
-                receipts[index] = Receipt(chunk[index].id, "refused", text)
-        return receipts
+            return wire.receipts(chunk, self._run("publish", *args))
+        publish = script("publish")
+        notes, reached = self._told(
+            lambda: replication.run(publish, self.client, self.keys.all, args)
+        )
+        return wire.receipts(chunk, notes, replicas=reached, wanted=replication.replicas)
 
     def _too_large(self, size: int) -> str:
         """Why a large message is refused before it is sent; the script asks the same of all others."""
@@ -245,6 +247,9 @@ class Queue:
         if self.signing is None:
             return head
         return self.signing.sign(self.keys.base, id, task, head, body)
+
+    def _signed(self, message: NewMessage) -> bytes:
+        return self.sign(message.id, message.task, message.head, message.body)
 
     def cancel(self, message_id: str) -> Literal["cancelled", "requested"]:
         """Cancel a waiting message.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from celeriac.broker.message import (
@@ -13,6 +13,7 @@ from celeriac.broker.message import (
     Message,
     NewMessage,
     Priority,
+    Receipt,
     RetryAt,
     Settlement,
 )
@@ -28,6 +29,40 @@ PRIORITY = {letter.encode(): name for name, letter in LETTER.items()}
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 T = TypeVar("T")
+
+
+def publish_args(
+    base: str, messages: Sequence[NewMessage], head_of: Callable[[NewMessage], bytes]
+) -> list[Argument]:
+    """Write messages as the publish script takes them."""
+    args: list[Argument] = [base, len(messages)]
+    for message in messages:
+        args += (
+            LETTER[message.priority],
+            message.id,
+            message.task,
+            head_of(message),
+            message.body,
+            message.delay_ms,
+            message.ttl_ms,
+            message.dedup_key,
+            message.dedup_ttl_ms,
+        )
+    return args
+
+
+def receipts(
+    messages: Sequence[NewMessage], notes: Any, *, replicas: int = 0, wanted: int = 0
+) -> list[Receipt]:
+    """Read what the publish script answered."""
+    read = [Receipt(message.id, "accepted", "", replicas, wanted) for message in messages]
+    for index, status, detail in notes:
+        text = detail.decode()
+        if status == b"duplicate":
+            read[index] = Receipt(text, "duplicate", "", replicas, wanted)
+        else:
+            read[index] = Receipt(messages[index].id, "refused", text)
+    return read
 
 
 def claimed(answer: Any) -> Claim:

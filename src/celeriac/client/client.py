@@ -171,16 +171,21 @@ class Client:
         """
         receipts: list[Receipt] = []
         chunks = _Chunks(jobs)
-        while chunk := chunks.take():
-            messages = [message for _, message in chunk]
+        chunk, following = chunks.take(), []
+        while chunk:
             try:
-                receipts += self._publisher.publish_many(queue, messages)
-            except (redis.ConnectionError, redis.TimeoutError) as error:
-                uncertain = [replace(job, id=message.id) for job, message in chunk]
-                raise BulkInterrupted(BulkReceipt(receipts), uncertain, chunks.rest()) from error
-            except BrokerRefuses as error:
-                unsent = [replace(job, id=message.id) for job, message in chunk] + chunks.rest()
-                raise BulkInterrupted(BulkReceipt(receipts), [], unsent, why=f"{error}") from error
+                answer = self._publisher.ask_publish(queue, [message for _, message in chunk])
+            except _GIVEN_UP as error:
+                raise _interrupted(error, receipts, chunk, chunks.rest()) from error
+            try:
+                following = chunks.take()  # while the server works
+            finally:
+                try:
+                    receipts += answer()
+                except _GIVEN_UP as error:
+                    unsent = _with_ids(following) + chunks.rest()
+                    raise _interrupted(error, receipts, chunk, unsent) from error
+            chunk, following = following, []
         return BulkReceipt(receipts)
 
     def cancel(self, queue: str, id: str) -> Literal["cancelled", "requested"]:
@@ -212,14 +217,31 @@ class Client:
         self.close()
 
 
+_Chunk = list[tuple[Job, NewMessage]]
+_GIVEN_UP = (redis.ConnectionError, redis.TimeoutError, BrokerRefuses)
+
+
+def _interrupted(
+    error: Exception, receipts: list[Receipt], chunk: _Chunk, unsent: list[Job]
+) -> BulkInterrupted:
+    """What to raise when a chunk got no answer, or was refused as a whole."""
+    if isinstance(error, BrokerRefuses):
+        return BulkInterrupted(BulkReceipt(receipts), [], _with_ids(chunk) + unsent, why=str(error))
+    return BulkInterrupted(BulkReceipt(receipts), _with_ids(chunk), unsent)
+
+
+def _with_ids(chunk: _Chunk) -> list[Job]:
+    return [replace(job, id=message.id) for job, message in chunk]
+
+
 class _Chunks:
     """Jobs in the portions that travel together, each small enough for one call of the script."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._source = iter(jobs)
-        self._ahead: list[tuple[Job, NewMessage]] = []
+        self._ahead: _Chunk = []
 
-    def take(self) -> list[tuple[Job, NewMessage]]:
+    def take(self) -> _Chunk:
         """Take the next portion; it is empty at the end."""
         chunk, self._ahead = self._ahead, []
         size = sum(message.size for _, message in chunk)

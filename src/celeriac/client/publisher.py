@@ -6,7 +6,7 @@ never depends on the order in which things start.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import redis
@@ -103,6 +103,12 @@ class Publisher:
     def publish_many(self, queue: str, messages: Sequence[NewMessage]) -> list[Receipt]:
         """Publish many messages, with a receipt for each."""
         return self.queue(queue).publish(messages)
+
+    def ask_publish(
+        self, queue: str, messages: Sequence[NewMessage]
+    ) -> Callable[[], list[Receipt]]:
+        """Send messages that travel together; call what is returned, once, for their receipts."""
+        return self.queue(queue).ask_publish(messages)
 
     def must_publish(self, queue: str, message: NewMessage) -> None:
         """Publish one message; a duplicate is fine. Raises MessageRefused and NotReplicated."""
