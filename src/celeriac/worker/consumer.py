@@ -225,6 +225,7 @@ class Consumer:
         claim = self.ask(lambda: self.queue.claim(self.name, count=room, held=self.held))
         self._unsure = claim is None
         if claim is not None:
+            self.prefetch.observe_trip(self.machine.monotonic() - asked)
             self._take_in(claim, asked)
         return claim
 

@@ -2,25 +2,33 @@
 
 A claim costs a round trip. For tasks of a few microseconds it pays to claim many at once; for tasks of a
 second it would only keep messages from workers that are free. So a worker holds, beyond its slots, what
-it will have started within a few hundredths of a second.
+it will have started within a few hundredths of a second, and while it waits for a broker that is far away.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-#: How much work, in seconds, may wait inside a worker.
+#: How much work, in seconds, may wait inside a worker beside a broker that is near.
 TARGET_S: Final = 0.02
+#: And for how many of its round trips: one to claim in, one for what ended meanwhile to be settled.
+TRIPS: Final = 2
 LARGEST: Final = 256
 _WEIGHT: Final = 0.2
 
 
 class Prefetch:
-    """Follows the run time of tasks with an exponentially weighted mean."""
+    """Follows the run time of tasks with an exponentially weighted mean, and the broker's distance."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self._mean_s: float | None = None
+        self._trip_s: float | None = None
+
+    def observe_trip(self, trip_s: float) -> None:
+        """Take note of how long the broker took to answer: its distance is the least of late."""
+        least = self._trip_s
+        self._trip_s = trip_s if least is None else min(trip_s, least * 1.1 + 0.0001)
 
     def observe(self, run_s: float) -> None:
         """Take note of one run time. Called from any thread: a lost update does no harm."""
@@ -38,5 +46,6 @@ class Prefetch:
         """Messages to hold at most, running ones included."""
         if self._mean_s is None:
             return self.slots
-        ahead = self.slots * TARGET_S / max(self._mean_s, 1e-6)
+        target_s = TARGET_S + TRIPS * (self._trip_s or 0.0)
+        ahead = self.slots * target_s / max(self._mean_s, 1e-6)
         return self.slots + min(LARGEST, int(ahead))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from celeriac.worker.prefetch import LARGEST, TARGET_S, Prefetch
+from celeriac.worker.prefetch import LARGEST, TARGET_S, TRIPS, Prefetch
 
 
-def _after(runs: list[float], *, slots: int = 4) -> int:
+def _after(runs: list[float], *, slots: int = 4, trips: tuple[float, ...] = ()) -> int:
     prefetch = Prefetch(slots)
+    for trip_s in trips:
+        prefetch.observe_trip(trip_s)
     for run_s in runs:
         prefetch.observe(run_s)
     return prefetch.capacity
@@ -43,3 +45,17 @@ def test_trust_in_short_tasks_comes_back_slowly() -> None:
 def test_a_little_variation_moves_the_mean_a_little() -> None:
     steady = _after([0.001] * 50)
     assert steady > _after([0.001] * 50 + [0.005]) > 4 + (steady - 4) // 4
+
+
+def test_the_farther_the_broker_the_more_is_claimed() -> None:
+    assert _after([0.01] * 50, slots=10) == 10 + 20
+    far = _after([0.01] * 50, slots=10, trips=(0.1,))
+    assert far == 10 + int(10 * (TARGET_S + TRIPS * 0.1) / 0.01)
+    assert _after([1.0] * 50, slots=1, trips=(0.1,)) == 1, "long tasks are not hoarded for that"
+
+
+def test_one_slow_answer_makes_no_broker_far() -> None:
+    near = _after([0.001] * 50, trips=(0.0002,))
+    assert _after([0.001] * 50, trips=(2.0, 0.0002)) == near, "the first connected, too"
+    assert _after([0.001] * 50, trips=(0.0002, 5.0)) <= near + 1
+    assert _after([0.001] * 50, trips=(0.0002, *[0.02] * 100)) == 4 + int(4 * 0.06 / 0.001)
