@@ -96,14 +96,17 @@ class KubernetesBackend:
             place = self._places.get(key)
         if place is None:
             return  # nothing can be rendered; what runs goes on running
+        obstacle = None
         try:
             self._ensure(queue, place, replicas)
         except Blocked as blocked:
-            with self._lock:
-                self._obstacles[key] = blocked.obstacle
+            obstacle = blocked.obstacle
             raise
-        with self._lock:
-            self._obstacles.pop(key, None)
+        finally:
+            with self._lock:
+                self._obstacles.pop(key, None)  # whatever else is wrong now, it is not that
+                if obstacle is not None:
+                    self._obstacles[key] = obstacle
 
     def remove(self, queue: MessageQueue) -> None:
         namespace, name = key_of(queue)

@@ -12,7 +12,7 @@ from celeriac.broker.url import parse
 from celeriac.spec.queue import MessageQueue
 from celeriac_operator import kinds
 from celeriac_operator.api import ApiError
-from celeriac_operator.apply import Applier
+from celeriac_operator.apply import Applier, Blocked
 from celeriac_operator.backend import KubernetesBackend, key_of
 from celeriac_operator.brokers import Place
 from celeriac_operator.declared import declared
@@ -87,7 +87,9 @@ class KubernetesHarness:
         self.api = admin_api(kube.cluster)
         self.world = World()
         settings = Settings(namespace=kube.namespace, image="fake:1")
-        applier = Applier(self.api, self.world, resync_s=300)
+        self.later_s = 0.0
+        clock = lambda: time.monotonic() + self.later_s  # noqa: E731
+        applier = Applier(self.api, self.world, resync_s=300, monotonic=clock)
         self.backend = _Backend(self.api, self.world, applier, settings)
         self.backend.harness = self
 
@@ -136,3 +138,25 @@ def harness(kube: Kube, kubelet: FakeKubelet) -> Iterator[KubernetesHarness]:
 def test_the_suite_runs_against_this_harness(yard: Yard) -> None:
     """Its tests come from another module, which has harnesses of its own."""
     assert isinstance(yard.harness, KubernetesHarness)
+
+
+def test_an_obstacle_of_before_hides_no_trouble_of_now(
+    harness: KubernetesHarness, yard: Yard
+) -> None:
+    kube, queue = harness.kube, yard.queue
+    taken = queue.name + names.WORKER_SUFFIX
+    kube.create(kinds.CONFIG_MAPS, {"metadata": {"name": taken}})
+    with pytest.raises(Blocked, match="belongs to somebody else"):
+        harness.backend.ensure(queue, replicas=1)
+    assert harness.backend.obstacle(key_of(queue)) is not None
+    kube.delete(kinds.CONFIG_MAPS, taken)
+    ours = {"apiVersion": "celeriac.dev/v1alpha1", "kind": "MessageQueue", "controller": True}
+    owner = {**ours, "name": queue.name, "uid": queue.metadata.uid}
+    meta = {"name": taken, "finalizers": ["test/stays"], "ownerReferences": [owner]}
+    kube.create(kinds.CONFIG_MAPS, {"metadata": meta})
+    kube.delete(kinds.CONFIG_MAPS, taken)
+    harness.later_s = 60  # a refusal is believed for a while
+    with pytest.raises(ApiError, match="still going"):
+        harness.backend.ensure(queue, replicas=1)
+    assert harness.backend.obstacle(key_of(queue)) is None
+    kube.patch(kinds.CONFIG_MAPS, taken, {"metadata": {"finalizers": None}})
