@@ -9,8 +9,6 @@ import json
 import re
 import shutil
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,53 +23,14 @@ from tests.api.conftest import Broker
 from tests.api.kube import Kube
 from tests.api.operator_process import OperatorProcess, until
 from tests.cluster.cluster import Cluster
+from tests.cluster.prometheus import Prometheus
 
 pytestmark = pytest.mark.usefixtures("kubelet")
 
 RULES = Path(__file__).parents[2] / "charts/celeriac/files/alerts.yaml"
-PORT = 19091
 #: Ages that alerts compare with, in seconds.
 _AGES = re.compile(r"(?<=mq_queue_oldest_age_seconds\) > )\d+")
 _MINUTES = re.compile(r"\b(\d+)m\b")
-
-
-class Prometheus:
-    """One that scrapes an operator, with the chart's alerts."""
-
-    def __init__(self, cluster: Cluster, folder: Path, operator: OperatorProcess) -> None:
-        self._cluster = cluster
-        rules = folder / "rules.yaml"
-        rules.write_text(yaml.safe_dump(sped_up(yaml.safe_load(RULES.read_text()))))
-        targets = [{"targets": [f"127.0.0.1:{operator.port}"]}]
-        scrape = {"job_name": "celeriac", "honor_labels": True, "static_configs": targets}
-        config = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "scrape_configs": [scrape],
-            "rule_files": [str(rules)],
-        }
-        path = folder / "prometheus.yaml"
-        path.write_text(yaml.safe_dump(config))
-        command = ["prometheus", f"--config.file={path}", f"--web.listen-address=127.0.0.1:{PORT}"]
-        command += [f"--storage.tsdb.path={folder}/data", "--log.level=warn"]
-        cluster.processes.start("prometheus", command)
-
-    def ask(self, path: str, **query: str) -> Any:
-        """Ask its API. Raises OSError."""
-        url = f"http://127.0.0.1:{PORT}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        with self._cluster.namespace.entered(), urllib.request.urlopen(url, timeout=5) as answer:
-            return json.load(answer)["data"]
-
-    def firing(self) -> dict[str, list[dict[str, str]]]:
-        """The labels of everything that fires, by alert."""
-        found: dict[str, list[dict[str, str]]] = {}
-        for alert in self.ask("alerts")["alerts"]:
-            if alert["state"] == "firing":
-                found.setdefault(alert["labels"]["alertname"], []).append(alert["labels"])
-        return found
-
-    def scraped(self, query: str) -> bool:
-        """Whether a query has an answer."""
-        return bool(self.ask("query", query=query)["result"])
 
 
 def sped_up(rules: dict[str, Any]) -> dict[str, Any]:
@@ -89,9 +48,11 @@ def sped_up(rules: dict[str, Any]) -> dict[str, Any]:
 def prometheus(api: Cluster, tmp_path: Path, operator: OperatorProcess) -> Iterator[Prometheus]:
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus is not installed (Debian package prometheus)")
-    running = Prometheus(api, tmp_path, operator)
-    yield running
-    api.processes.stop("prometheus")
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(yaml.safe_dump(sped_up(yaml.safe_load(RULES.read_text()))))
+    targets = [f"127.0.0.1:{operator.port}"]
+    with Prometheus(api, tmp_path, targets=targets, rules=rules) as running:
+        yield running
 
 
 def test_every_alert_fires_when_its_cause_is_there(
@@ -104,8 +65,8 @@ def test_every_alert_fires_when_its_cause_is_there(
     kube.declare("unreachable", broker={"secretRef": {"name": "nowhere"}})
     # Counters grow for Prometheus only once it has seen them.
     ours = f'{{namespace="{kube.namespace}",queue="{kube.on_broker("lossy")}"}}'
-    until(lambda: prometheus.scraped(f"mq_job_redeliveries_total{ours}"))
-    until(lambda: prometheus.scraped("mq_reconcile_errors_total"))
+    until(lambda: prometheus.result(f"mq_job_redeliveries_total{ours}"))
+    until(lambda: prometheus.result("mq_reconcile_errors_total"))
     until(lambda: prometheus.firing().keys() <= {"CeleriacBrokerDown"})
 
     broker.publish(kube.on_broker("waits"), 3)

@@ -2,61 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
 from celeriac import Job
 from tests.cluster.cluster import Cluster
+from tests.cluster.prometheus import Prometheus
 from tests.e2e.kubernetes.harness import ROOT, Platform
 from tests.e2e.kubernetes.waiting import eventually
 
-PORT = 19090
 ALERTS = ROOT / "charts/celeriac/files/alerts.yaml"
-
-
-class Prometheus:
-    """Answers of a running Prometheus."""
-
-    def get(self, path: str, **query: str) -> list[dict[str, object]]:
-        """Ask its API. Raises OSError."""
-        url = f"http://127.0.0.1:{PORT}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            found = json.load(answer)["data"]
-        return list(found.get("result") or found.get("activeTargets") or found.get("groups") or [])
-
-    def value(self, query: str) -> float:
-        """The one number that a query has as its answer. Raises LookupError."""
-        found = self.get("query", query=query)
-        if len(found) != 1:
-            raise LookupError(f"{query}: {found}")
-        value = found[0]["value"]
-        assert isinstance(value, list)
-        return float(value[1])
 
 
 @pytest.fixture
 def prometheus(platform: Platform, own_cluster: Cluster) -> Iterator[Prometheus]:
     """A Prometheus that scrapes every operator."""
-    # Debian's cannot discover pods by itself, so it is told where they are.
     targets = [f"{it['status']['podIP']}:8080" for it in platform.operators()]
-    scrape = {"job_name": "celeriac", "static_configs": [{"targets": targets}]}
-    config = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "scrape_configs": [scrape],
-        "rule_files": [str(ALERTS)],
-    }
-    path = platform.folder / "prometheus.yaml"
-    path.write_text(yaml.safe_dump(config))
-    command = ["prometheus", f"--config.file={path}", f"--web.listen-address=127.0.0.1:{PORT}"]
-    command += [f"--storage.tsdb.path={platform.folder}/prometheus", "--log.level=warn"]
-    own_cluster.processes.start("prometheus", command)
-    yield Prometheus()
-    own_cluster.processes.stop("prometheus")
+    with Prometheus(own_cluster, platform.folder, targets=targets, rules=ALERTS) as running:
+        yield running
 
 
 def test_prometheus_scrapes_the_operator_and_its_numbers_are_the_brokers(
@@ -99,14 +63,6 @@ def test_prometheus_scrapes_the_operator_and_its_numbers_are_the_brokers(
             seconds=20,
             what=f"{query} = {number:g}",
         )
-    assert not [it for it in _rules(prometheus) if it["health"] != "ok"]
-
-
-def _rules(prometheus: Prometheus) -> list[dict[str, object]]:
-    found = []
-    for group in prometheus.get("rules"):
-        rules = group["rules"]
-        assert isinstance(rules, list)
-        found += rules
-    assert found
-    return found
+    rules = prometheus.rules()
+    assert rules
+    assert not [it for it in rules if it["health"] != "ok"]
