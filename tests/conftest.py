@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,12 @@ import pytest
 import redis
 
 from celeriac.broker.embedded import EmbeddedServer
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start hear Ctrl-C, also when a shell runs all this in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

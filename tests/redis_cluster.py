@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-import pytest
 import redis
 
-from celeriac.broker.server_process import find_server, free_port
+from celeriac.broker.server_process import free_port
 from celeriac.broker.slots import SLOTS, slot_of
 from celeriac.chaos.processes import eventually
 
@@ -27,16 +26,6 @@ PROGRAMS = ("embedded", "redis-server")
 NODE_TIMEOUT_MS = 2000
 #: A starved machine needs longer to agree than an idle one.
 _PATIENCE_S = 60
-
-
-def program(name: str) -> Path:
-    """Find a server program, or skip the test and say how to get it."""
-    if name == "embedded":
-        return find_server()
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"no {name} on PATH; on Debian: apt install {name}")
-    return Path(found)
 
 
 @dataclass
@@ -131,14 +120,14 @@ class RedisCluster:
         self,
         folder: Path,
         *,
-        binary: Path,
+        binary: str | Path,
         primaries: int = 3,
         replicas: Literal[0, 1] = 1,
         options: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.nodes = [
-            Node(binary, folder / f"node{number}", options)
+            Node(Path(binary), folder / f"node{number}", options)
             for number in range(primaries * (1 + replicas))
         ]
         self._primaries = self.nodes[:primaries]

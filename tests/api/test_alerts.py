@@ -24,6 +24,7 @@ from tests.api.kube import Kube
 from tests.api.operator_process import OperatorProcess, until
 from tests.cluster.cluster import Cluster
 from tests.cluster.prometheus import Prometheus
+from tests.programs import lacking
 
 pytestmark = pytest.mark.usefixtures("kubelet")
 
@@ -47,7 +48,7 @@ def sped_up(rules: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def prometheus(api: Cluster, tmp_path: Path, operator: OperatorProcess) -> Iterator[Prometheus]:
     if shutil.which("prometheus") is None:
-        pytest.skip("prometheus is not installed (Debian package prometheus)")
+        lacking("prometheus is not installed (Debian package prometheus)")
     rules = tmp_path / "rules.yaml"
     rules.write_text(yaml.safe_dump(sped_up(yaml.safe_load(RULES.read_text()))))
     targets = [f"127.0.0.1:{operator.port}"]

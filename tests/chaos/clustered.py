@@ -91,7 +91,7 @@ class Clustered(Scene):
         query: str = "",
     ) -> None:
         super().__init__(folder, seed=seed)
-        self.cluster = RedisCluster(folder / "cluster", binary=Path(binary), options=options)
+        self.cluster = RedisCluster(folder / "cluster", binary=binary, options=options)
         self._query = query
         """Of the producer's URL."""
         self.deaths: list[Death] = []

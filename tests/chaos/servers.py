@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from celeriac.broker.server_process import find_server
-from tests.contract.test_connection import program
+from tests.programs import program
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +14,14 @@ class Kind:
     """A server program, looked for when a test needs it."""
 
     name: str
-    program: str | None
+    program: str
 
     def binary(self) -> str:
         """Where it is; a test that it is missing for is skipped, and in CI fails."""
-        return program(self.program) if self.program else str(find_server())
+        return program(self.program)
 
 
 def servers() -> list[object]:
     """The embedded Valkey, and the Redis of the machine."""
-    kinds = [Kind("Valkey", None), Kind("Redis", "redis-server")]
+    kinds = [Kind("Valkey", "embedded"), Kind("Redis", "redis-server")]
     return [pytest.param(kind, id=kind.name) for kind in kinds]

@@ -18,7 +18,7 @@ from tests.chaos.load import feeding
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
 from tests.chaos.settings import scale
-from tests.contract.test_connection import program
+from tests.programs import program
 
 HOUR_S = 3600
 DELAY_S = 1

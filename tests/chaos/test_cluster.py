@@ -9,7 +9,6 @@ from functools import partial
 
 import pytest
 
-from celeriac.broker.server_process import find_server
 from celeriac.chaos.processes import eventually
 from tests.chaos.arena import POOLS, Pool
 from tests.chaos.clustered import Clustered
@@ -17,6 +16,7 @@ from tests.chaos.load import feeding
 from tests.chaos.report import row
 from tests.chaos.servers import Kind, servers
 from tests.chaos.settings import LONG, scale
+from tests.programs import program
 
 
 def _harm(arena: Clustered, rounds: int) -> None:
@@ -97,7 +97,7 @@ def test_what_no_replica_had_is_lost_unless_it_must_have_it(
 ):
     """A replica's link is cut, its primary goes on alone, and dies: its last words are lost, and counted."""
     arena: Clustered = clustered_arena(
-        binary=str(find_server()),
+        binary=program("embedded"),
         options=("--min-replicas-to-write", "1") if guard == "min-replicas-to-write" else (),
         query="?wait_replicas=1&wait_timeout=0.05" if guard == "wait_replicas" else "",
     )

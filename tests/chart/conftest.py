@@ -15,6 +15,7 @@ from tests.chart.charts import Helm
 from tests.chart.server import Server
 from tests.cluster import programs
 from tests.cluster.cluster import control_plane
+from tests.programs import lacking
 
 
 @pytest.fixture(scope="package")
@@ -24,7 +25,7 @@ def helm_program() -> Path:
         return programs.clients() / "helm"
     found = shutil.which("helm")
     if found is None:
-        pytest.skip("helm is not installed")
+        lacking("helm is not installed")
     return Path(found)
 
 
@@ -41,8 +42,7 @@ def helm(helm_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Helm:
 @pytest.fixture(scope="package")
 def server(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An API server on which the resource's chart is installed, and nothing runs."""
-    lacking = programs.missing(programs.CONTROL_PLANE_NEEDS)
-    if lacking and not os.environ.get("CI"):
-        pytest.skip("no API server here: " + "; ".join(lacking))
+    if absent := programs.missing(programs.CONTROL_PLANE_NEEDS):
+        lacking("no API server here: " + "; ".join(absent))
     with control_plane() as running:
         yield Server.prepared(running, helm, tmp_path_factory.mktemp("server"))

@@ -19,6 +19,7 @@ from celeriac_operator.connection import login
 from celeriac_operator.fence import Fence
 from celeriac_operator.metrics import Metrics
 from tests.chart.charts import CHARTS, ROOT, Helm, Object, find, merged
+from tests.programs import lacking
 
 FILE = CHARTS / "celeriac/files/alerts.yaml"
 TESTS = yaml.safe_load((ROOT / "tests/chart/alerts_test.yaml").read_text())
@@ -36,7 +37,7 @@ GOLDEN = ROOT / "tests/unit/gateway/golden.txt"
 def promtool() -> str:
     found = shutil.which("promtool")
     if found is None:
-        pytest.skip("promtool is not installed (Debian package prometheus)")
+        lacking("promtool is not installed (Debian package prometheus)")
     return found
 
 

@@ -14,6 +14,7 @@ from celeriac.broker.eviction import EvictingServer
 from celeriac.broker.message import NewMessage
 from celeriac.broker.queue import Queue
 from celeriac.broker.url import parse
+from celeriac.chaos.processes import eventually
 from celeriac.spec.policies import QueuePolicy
 from celeriac_operator.broker_link import BrokerLink
 from celeriac_operator.fence import Fence, Fenced
@@ -24,13 +25,6 @@ from tests.contract.test_connection import Authority, Start, authority, start, t
 __all__ = ["authority", "start"]
 
 KEY: Key = ("shop", "mail")
-
-
-def until(what: Callable[[], object], *, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 class Links:
@@ -69,14 +63,14 @@ def test_only_what_changed_is_told(
     link.include(KEY, queue_name)
     queue = link.queue(queue_name, lease_seconds=15)
     queue.declare(QueuePolicy())
-    until(lambda: link.all_stats() and links.told)
+    eventually(lambda: link.all_stats() and links.told)
     time.sleep(1.2)
     links.told.clear()
     time.sleep(2.2)
     assert not links.told, "nothing has changed"
 
     Queue(redis_client, queue_name).publish([NewMessage(id="1", task="t", body=b"[]")])
-    until(lambda: links.told == [KEY])
+    eventually(lambda: links.told == [KEY])
     assert queue.stats().ready == 1
     assert link.all_stats()[KEY].ready == 1
 
@@ -113,11 +107,11 @@ def test_a_broker_that_deletes_messages_is_refused_until_it_does_not(
         admin.config_set("maxmemory", "100mb")
         link = links.to(server.url)
         link.include(KEY, queue_name)
-        until(lambda: not link.up)
+        eventually(lambda: not link.up)
         with pytest.raises(EvictingServer, match="allkeys-random, and must be noeviction"):
             link.queue(queue_name, lease_seconds=15).stats()
         admin.config_set("maxmemory-policy", "noeviction")
-        until(lambda: link.up)
+        eventually(lambda: link.up)
         assert link.all_stats()
 
 
@@ -129,16 +123,16 @@ def test_a_broker_that_is_away_is_told_once_and_once_more_when_it_is_back(
     try:
         link = links.to(server.url)
         link.include(KEY, queue_name)
-        until(lambda: link.up and link.all_stats())
+        eventually(lambda: link.up and link.all_stats())
         links.told.clear()
         server.stop()
-        until(lambda: not link.up)
+        eventually(lambda: not link.up)
         with pytest.raises(redis.ConnectionError):
             link.queue(queue_name, lease_seconds=15).stats()
         assert link.all_stats() == {}
         assert links.told == [KEY]
         server.start()
-        until(lambda: link.up)
+        eventually(lambda: link.up)
         assert links.told == [KEY, KEY]
     finally:
         server.stop()
@@ -147,7 +141,7 @@ def test_a_broker_that_is_away_is_told_once_and_once_more_when_it_is_back(
 def test_a_refused_password_is_told(links: Links, valkey: RunningServer, queue_name: str) -> None:
     link = links.to(f"celeriac://:wrong@127.0.0.1:{valkey.port}/0")
     link.include(KEY, queue_name)
-    until(lambda: links.refusals)
+    eventually(lambda: links.refusals)
     assert not link.up
 
 
@@ -159,5 +153,5 @@ def test_the_ca_of_the_secret_takes_the_place_of_a_file(
     url = f"celeriacs://127.0.0.1:{port}/0?ssl_ca_certs=/etc/celeriac/broker/ca.crt"
     link = links.to(url, ca=authority.file.read_text())
     link.include(KEY, queue_name)
-    until(link.all_stats)
+    eventually(link.all_stats)
     assert link.up

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 import time
@@ -28,6 +26,7 @@ from redis.sentinel import MasterNotFoundError, Sentinel
 from celeriac import Client, Job
 from celeriac.broker.connection import celery_broker_url, connect, parse
 from celeriac.broker.queue import Queue
+from tests.programs import program
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -37,18 +36,6 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
-
-
-def program(*names: str) -> str:
-    """Find a server program; locally a missing one skips the test, in CI it fails it."""
-    for name in names:
-        found = shutil.which(name)
-        if found:
-            return found
-    text = f"none of {', '.join(names)} is on PATH (apt install redis-server redis-sentinel)"
-    if os.environ.get("CI") == "true":
-        pytest.fail(text)
-    pytest.skip(text)
 
 
 @pytest.fixture

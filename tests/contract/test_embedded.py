@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -14,7 +13,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -27,6 +26,8 @@ from redis.retry import Retry
 from celeriac.broker import embedded, server_process
 from celeriac.broker.embedded import EmbeddedServer, ServerFailed
 from celeriac.broker.server_process import NoServerFound
+from celeriac.chaos.processes import eventually
+from tests.programs import program
 
 
 def client_of(server: EmbeddedServer) -> redis.Redis:
@@ -44,15 +45,6 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def eventually(check: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if check():
-            return True
-        time.sleep(0.02)
-    return check()
 
 
 @pytest.fixture
@@ -151,7 +143,7 @@ def test_a_stale_file_with_a_reused_pid_and_a_foreign_port_is_no_obstacle(tmp_pa
 
 def test_killed_by_somebody_else_the_folder_is_free_at_once(server: EmbeddedServer) -> None:
     os.kill(server.pid, signal.SIGKILL)
-    assert eventually(lambda: not alive(server.pid))
+    eventually(lambda: not alive(server.pid))
     with EmbeddedServer(server.data_dir) as second:
         assert second.owned
         assert second.url == server.url
@@ -243,14 +235,14 @@ def test_dies_with_its_owner(tmp_path: Path) -> None:
         assert alive(pid)
         process.kill()
         process.wait()
-        assert eventually(lambda: not alive(pid))
+        eventually(lambda: not alive(pid))
 
 
 def test_an_owner_that_forgets_to_stop_leaves_no_server(tmp_path: Path) -> None:
     with owner(tmp_path, "print(server.pid, flush=True)") as (process, said):
         pid = int(said.readline())
         assert process.wait(10) == 0
-        assert eventually(lambda: not alive(pid))
+        eventually(lambda: not alive(pid))
 
 
 def test_ctrl_c_reaches_the_owner_and_not_the_server(tmp_path: Path) -> None:
@@ -292,13 +284,10 @@ def test_who_does_not_attach_fails_when_the_folder_stays_taken(
 
 @pytest.mark.parametrize("name", ["valkey-server", "redis-server"])
 def test_a_server_program_on_the_path_serves_as_well(tmp_path: Path, name: str) -> None:
-    program = shutil.which(name)
-    if program is None:
-        pytest.skip(f"no {name} on PATH")
-    with EmbeddedServer(tmp_path, binary=program) as server:
+    with EmbeddedServer(tmp_path, binary=program(name)) as server:
         client_of(server).set("left", "here")
         url = server.url
-    with EmbeddedServer(tmp_path, binary=program) as server:
+    with EmbeddedServer(tmp_path, binary=program(name)) as server:
         assert server.url == url
         assert client_of(server).get("left") == b"here"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from signal import SIGCONT, SIGSTOP
 from typing import Any
@@ -13,8 +13,9 @@ import redis
 from celery import Celery
 
 from celeriac import BrokerRefuses, BulkInterrupted, Client, Job, NotReplicated
-from celeriac.broker.server_process import find_server
-from tests.contract.test_connection import Start, answer, free_port, program, start
+from celeriac.chaos.processes import eventually
+from tests.contract.test_connection import Start, answer, free_port, start
+from tests.programs import program
 
 __all__ = ["start"]
 
@@ -40,10 +41,10 @@ class Pair:
         """Wait until the replica has what the primary has."""
         replica: Any = redis.Redis(port=self.ports[1])
         answer(replica)
-        self.until(lambda: replica.info("replication")["master_link_status"] == "up")
+        eventually(lambda: replica.info("replication")["master_link_status"] == "up")
         self.primary.set("probe", time.monotonic())
-        self.until(lambda: replica.get("probe") == self.primary.get("probe"))
-        self.until(lambda: self.primary.wait(1, 1000) == 1)
+        eventually(lambda: replica.get("probe") == self.primary.get("probe"))
+        eventually(lambda: self.primary.wait(1, 1000) == 1)
 
     @property
     def url(self) -> str:
@@ -59,18 +60,11 @@ class Pair:
             self.replica.send_signal(SIGCONT)
             self.wait_for_link()
 
-    @staticmethod
-    def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end
-            time.sleep(0.05)
-
 
 @pytest.fixture(params=["Redis", "Valkey"])
 def pair(start: Start, request: pytest.FixtureRequest) -> Pair:
     redis = request.param == "Redis"
-    return Pair(start, program("redis-server") if redis else str(find_server()))
+    return Pair(start, program("redis-server" if redis else "embedded"))
 
 
 def test_a_receipt_says_how_many_replicas_have_the_message(pair: Pair) -> None:
@@ -146,7 +140,7 @@ def test_a_primary_that_wants_replicas_refuses_without_them(pair: Pair) -> None:
                 return "min-replicas-to-write" in str(error)
             return False
 
-        Pair.until(refused)
+        eventually(refused)
         with pytest.raises(BulkInterrupted, match="0 uncertain, 1 not sent") as caught:
             client.send_many("q", [Job("t")])
         told: Any = caught.value

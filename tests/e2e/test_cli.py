@@ -10,7 +10,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from celeriac.broker.connection import connect
 from celeriac.broker.embedded import EmbeddedServer
 from celeriac.broker.message import DeadLetter, Failure, NewMessage, Settlement
 from celeriac.broker.queue import Queue
+from celeriac.chaos.processes import eventually
 from celeriac.cli.permissions import acl_rule
 from celeriac.spec.policies import QueuePolicy
 
@@ -72,13 +72,6 @@ def queue(redis_client: redis.Redis, tmp_path: Path) -> Queue:
     queue = Queue(redis_client, "mail", prefix=tmp_path.name)
     queue.declare(QueuePolicy())
     return queue
-
-
-def until(what: Callable[[], object], *, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def kill_messages(queue: Queue, count: int, *, error: str = "SMTPException") -> list[str]:
@@ -421,7 +414,7 @@ def test_a_worker_that_came_before_its_broker_stops_on_one_that_deletes_messages
             stderr=log,
         )
     try:
-        until(lambda: "holding what is leased" in (tmp_path / "log").read_text())
+        eventually(lambda: "holding what is leased" in (tmp_path / "log").read_text())
         with server:
             client = connect(server.url)
             client.config_set("maxmemory-policy", "allkeys-lru")

@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from celeriac.chaos.processes import eventually
 from celeriac.client.client import Client
 
 APP = """
@@ -152,13 +153,6 @@ def of_folder(folder: Path) -> list[str]:
             except OSError:
                 continue
     return found
-
-
-def eventually(check: Callable[[], Any], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.05)
 
 
 def test_from_the_first_message_to_the_dead_letters(folder: Path) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ import redis
 
 from celeriac import Client
 from celeriac.broker.queue import Queue
+from celeriac.chaos.processes import eventually
 from celeriac.spec.load import load_queues
 from messaging import payloads
 from messaging.demo.sinks import HttpSink, Manners
@@ -103,23 +103,16 @@ def message(web: HttpSink, number: int, **changes: Any) -> SendMessage:
     return load(SendMessage, fields | changes)
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, "it did not come true in time"
-        time.sleep(0.05)
-
-
 def test_a_worker_killed_in_mid_delivery_harms_nobody(
     web: HttpSink, service: MessageQueueService, queue: Queue, start: Start, tmp_path: Path
 ) -> None:
     """Every message arrives; what arrives twice carries the same id and the same content."""
     assert service.send_messages(message(web, number) for number in range(80)).accepted == 80
     first = start("first")
-    until(lambda: len(web.journal.accepted()) >= 20)
+    eventually(lambda: len(web.journal.accepted()) >= 20, within_s=30)
     first.kill()
     second = start("second")
-    until(lambda: queue.stats().done == 80)
+    eventually(lambda: queue.stats().done == 80, within_s=30)
     stats = queue.stats()
     assert (stats.dead, stats.retried, stats.imbalance) == (0, 0, 0)
     assert stats.redelivered >= 1
@@ -154,7 +147,7 @@ def test_errors_go_where_the_queue_file_says(
         message(web, 2, recipient={"channel": "webhook", "url": "http://10.0.0.1/"})
     )
     start("only")
-    until(lambda: queue.stats().done == 1 and queue.stats().dead == 2)
+    eventually(lambda: queue.stats().done == 1 and queue.stats().dead == 2, within_s=30)
     stats = queue.stats()
     assert (stats.retried, stats.imbalance) == (1, 0)
     assert {(one.error, one.reason, one.attempt) for one in queue.dead()} == {

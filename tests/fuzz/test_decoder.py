@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.fuzz import target
 from tests.fuzz.__main__ import MISSING
 from tests.fuzz.inputs import FOUND, SEEDS, made
+from tests.programs import lacking
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 5
@@ -86,7 +87,7 @@ def test_any_bytes_are_opened_or_refused_with_a_reason(data: bytes) -> None:
 
 def test_a_short_run_of_the_fuzzer_finds_nothing(tmp_path: Path) -> None:
     if importlib.util.find_spec("atheris") is None:
-        pytest.skip(MISSING)
+        lacking(MISSING)
     command = [sys.executable, "-m", "tests.fuzz", "--seconds", str(SECONDS)]
     ran = subprocess.run(
         [*command, "--artifacts", str(tmp_path)],

@@ -20,7 +20,7 @@ _TICK_S = 0.02
 
 
 def eventually(
-    probe: Callable[[], T | None], *, within_s: float, what: Callable[[], str] | str = ""
+    probe: Callable[[], T | None], *, within_s: float = 20.0, what: Callable[[], str] | str = ""
 ) -> T:
     """Call ``probe`` until it answers something true, and return that.
 

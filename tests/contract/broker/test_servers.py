@@ -20,7 +20,7 @@ from tests.contract.broker.handy import drain, some
 from tests.contract.broker.life import live
 from tests.contract.broker.machine import small_scripts
 from tests.contract.broker.test_state_machine import PROFILE, BrokerMachine
-from tests.redis_cluster import program
+from tests.programs import program
 
 SERVERS = ["embedded", "redis-server"] + (
     ["valkey-server"] if shutil.which("valkey-server") else []

@@ -6,10 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +18,7 @@ from contract_app import app
 
 from celeriac.broker.message import DeadMessage, NewMessage, QueueStats
 from celeriac.broker.queue import Queue
+from celeriac.chaos.processes import eventually
 from celeriac.spec.policies import QueuePolicy
 
 T = TypeVar("T")
@@ -42,16 +41,6 @@ FAST = QueuePolicy.model_validate(
 def fast(**changes: Any) -> QueuePolicy:
     """The fast policy with other sections in it, in the words of the YAML."""
     return QueuePolicy.model_validate({**FAST.model_dump(by_alias=True), **changes})
-
-
-def eventually(probe: Callable[[], T], *, within: float = DEADLINE_S, what: str = "") -> T:
-    """Call ``probe`` until it answers something true; fail after ``within`` seconds."""
-    deadline = time.monotonic() + within
-    while not (answer := probe()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within} s: {what or probe}; last answer {answer!r}")
-        time.sleep(0.01)
-    return answer
 
 
 class Watched:
@@ -97,7 +86,7 @@ class Watched:
 
     def wait_ready(self) -> Watched:
         """Wait until the worker has said that it is ready."""
-        eventually(lambda: "is ready" in self.log or self.ended, what=f"ready: {self.log}")
+        eventually(lambda: "is ready" in self.log or self.ended, what=lambda: f"ready: {self.log}")
         assert not self.ended, self.log
         return self
 
@@ -170,7 +159,7 @@ class Watched:
             same = [record for record in self.notes(key) if record["note"] == text]
             return same if len(same) >= times else []
 
-        return eventually(found, what=f"note {text!r} {times}x; {self.log[-3000:]}")[-1]
+        return eventually(found, what=lambda: f"note {text!r} {times}x; {self.log[-3000:]}")[-1]
 
     def settled(self, within: float = DEADLINE_S) -> QueueStats:
         """Wait until nothing is waiting or running, and return the counts."""
@@ -179,7 +168,7 @@ class Watched:
             stats = self.queue.stats()
             return None if stats.unfinished else stats
 
-        stats = eventually(empty, within=within, what=f"settled; {self.log[-3000:]}")
+        stats = eventually(empty, within_s=within, what=lambda: f"settled; {self.log[-3000:]}")
         assert stats.imbalance == 0
         return stats
 
@@ -188,5 +177,5 @@ class Watched:
         message_id = getattr(key, "id", key)
         return eventually(
             lambda: next((dead for dead in self.queue.dead() if dead.id == message_id), None),
-            what=f"dead letter {message_id}; {self.log[-3000:]}",
+            what=lambda: f"dead letter {message_id}; {self.log[-3000:]}",
         )

@@ -11,10 +11,11 @@ import pytest
 from celery import chain, chord, group
 from celery.canvas import Signature
 from contract_app import app
-from contract_worker import Watched, eventually
+from contract_worker import Watched
 
 from celeriac import Client, Job
 from celeriac.broker.server_process import free_port
+from celeriac.chaos.processes import eventually
 from celeriac.client.progress import read_progress
 from celeriac.worker.drive import CLEANUP_S
 

@@ -8,7 +8,9 @@ import pytest
 from celery import group
 from contract_app import app
 from contract_tasks import add, nap
-from contract_worker import Watched, eventually
+from contract_worker import Watched
+
+from celeriac.chaos.processes import eventually
 
 prefork = pytest.mark.parametrize("worker", ["prefork"], indirect=True)
 
@@ -19,7 +21,7 @@ def _name(worker: Watched) -> str:
 
 def _inspect(worker: Watched, what: str, *args: Any) -> Any:
     ask = getattr(app.control.inspect(destination=[_name(worker)], limit=1), what)
-    answer = eventually(lambda: ask(*args), what=f"answer to {what}; {worker.log[-2000:]}")
+    answer = eventually(lambda: ask(*args), what=lambda: f"answer to {what}; {worker.log[-2000:]}")
     return answer[_name(worker)]
 
 

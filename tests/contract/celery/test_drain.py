@@ -9,9 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from contract_worker import Watched, eventually
+from contract_worker import Watched
 
 from celeriac.broker.message import Message
+from celeriac.chaos.processes import eventually
 
 every_pool = pytest.mark.parametrize("pool", ["solo", "threads", "prefork", "asyncio"])
 SLOTS = {"solo": 1, "threads": 4, "prefork": 2, "asyncio": 4}
@@ -119,7 +120,7 @@ def test_children_of_a_killed_parent_go_with_it(fresh: Watched) -> None:
     nap = fresh.send("nap", 30)
     child = fresh.noted(nap, "started")["pid"]
     fresh.end()
-    eventually(lambda: not _alive(child), within=2)
+    eventually(lambda: not _alive(child), within_s=2)
 
 
 def test_a_child_is_replaced_after_its_share_of_tasks(fresh: Watched, queue_name: str) -> None:

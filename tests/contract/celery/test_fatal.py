@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from contract_app import app
-from contract_worker import Watched, eventually
+from contract_worker import Watched
 
 from celeriac.broker.server_process import free_port
+from celeriac.chaos.processes import eventually
 
 
 @pytest.mark.parametrize(

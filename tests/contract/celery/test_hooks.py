@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from contract_app import app
-from contract_worker import Watched, eventually
+from contract_worker import Watched
+
+from celeriac.chaos.processes import eventually
 
 
 def _last(worker: Watched, result: object, text: str, *, times: int = 1) -> list[str]:

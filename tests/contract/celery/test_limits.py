@@ -8,7 +8,9 @@ import pytest
 from celery import chord
 from contract_app import app
 from contract_tasks import add, note_error, total
-from contract_worker import Watched, eventually
+from contract_worker import Watched
+
+from celeriac.chaos.processes import eventually
 
 
 @pytest.fixture(scope="module")

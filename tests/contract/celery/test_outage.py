@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import redis
 from contract_app import app
-from contract_worker import Watched, eventually
+from contract_worker import Watched
 
 from celeriac import Client, Job
 from celeriac.broker.connection import connect
 from celeriac.broker.embedded import EmbeddedServer
 from celeriac.broker.server_process import free_port
+from celeriac.chaos.processes import eventually
 
 
 @pytest.fixture
@@ -47,17 +48,17 @@ def test_a_worker_survives_its_broker(
 ) -> None:
     port = free_port()
     away.start(pool, "--http-port", port)
-    eventually(lambda: away.http(port, "/readyz") == (200, "ok\n"), what=away.log)
+    eventually(lambda: away.http(port, "/readyz") == (200, "ok\n"), what=lambda: away.log)
     client = Client(server.url)
     client.send_many("away", [Job("leave_mark", (queue_name, n)) for n in range(300)])
     long = client.send("away", "nap", args=(2.0,), ignore_result=False, priority="high").id
     away.noted(long, "started")
     server.kill()
-    eventually(lambda: away.http(port, "/readyz")[0] == 503, within=5, what=away.log)
+    eventually(lambda: away.http(port, "/readyz")[0] == 503, within_s=5, what=lambda: away.log)
     assert away.http(port, "/livez") == (200, "ok\n")
     assert not away.ended
     server.start()
-    eventually(lambda: away.http(port, "/readyz")[0] == 200, within=5, what=away.log)
+    eventually(lambda: away.http(port, "/readyz")[0] == 200, within_s=5, what=lambda: away.log)
     client.send_many("away", [Job("leave_mark", (queue_name, n)) for n in range(300, 400)])
     eventually(lambda: _stats(away) is not None)
     stats = away.settled()
@@ -72,10 +73,10 @@ def test_a_worker_may_start_before_its_broker(away: Watched, server: EmbeddedSer
     server.kill()
     port = free_port()
     away.start("solo", "--http-port", port)
-    eventually(lambda: away.http(port, "/livez")[0] == 200, what=away.log)
+    eventually(lambda: away.http(port, "/livez")[0] == 200, what=lambda: away.log)
     assert away.http(port, "/readyz")[0] == 503
     server.start()
-    eventually(lambda: away.http(port, "/readyz")[0] == 200, within=5, what=away.log)
+    eventually(lambda: away.http(port, "/readyz")[0] == 200, within_s=5, what=lambda: away.log)
     with Client(server.url) as client:
         client.send("away", "leave_mark", args=("early", 1), id="early")
     away.settled()

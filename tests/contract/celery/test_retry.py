@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import pytest
 from contract_app import app
-from contract_worker import Watched, eventually
+from contract_worker import Watched
+
+from celeriac.chaos.processes import eventually
 
 
 def test_retry_with_a_countdown_and_other_arguments(worker: Watched) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from contract_app import app
-from contract_worker import Watched, eventually
+from contract_worker import Watched
+
+from celeriac.chaos.processes import eventually
 
 TAKEN = "its lease was lost while it ran"
 
@@ -15,7 +17,7 @@ def _take_away(watched: Watched) -> None:
     for seen in watched.queue.stats().workers:
         if seen.leased:
             watched.queue.abandon(seen.name, running=[])
-    eventually(lambda: TAKEN in watched.log, what=watched.log)
+    eventually(lambda: TAKEN in watched.log, what=lambda: watched.log)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,9 @@ def test_elsewhere_it_runs_on_and_counts_for_nothing(fresh: Watched, pool: str) 
     _take_away(fresh)
     assert "this pool cannot stop it" in fresh.log
     fresh.noted(result, "ended")
-    eventually(lambda: "finished after its lease was lost (Done)" in fresh.log, what=fresh.log)
+    eventually(
+        lambda: "finished after its lease was lost (Done)" in fresh.log, what=lambda: fresh.log
+    )
     assert fresh.queue.stats().done == 0
     fresh.queue.resume()
     assert fresh.settled().done == 1

@@ -13,7 +13,8 @@ import redis
 from celery import Celery
 
 from celeriac.broker.connection import connect
-from tests.redis_cluster import PROGRAMS, Node, RedisCluster, program, slot_of_queue
+from tests.programs import program
+from tests.redis_cluster import PROGRAMS, Node, RedisCluster, slot_of_queue
 
 APP = """
 import os, time

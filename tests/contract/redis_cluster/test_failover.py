@@ -16,7 +16,8 @@ from celeriac.broker.queue import Queue
 from celeriac.chaos.processes import eventually
 from celeriac.gateway.metrics import read_all
 from tests.contract.broker.handy import claim, drain, ids, policy, settle, some
-from tests.redis_cluster import PROGRAMS, RedisCluster, program, slot_of_queue
+from tests.programs import program
+from tests.redis_cluster import PROGRAMS, RedisCluster, slot_of_queue
 
 
 @pytest.fixture(params=PROGRAMS)

@@ -16,7 +16,8 @@ from celeriac.broker.queue import Queue
 from celeriac.broker.server_process import free_port
 from tests.contract.broker.handy import drain
 from tests.contract.test_connection import Authority, authority
-from tests.redis_cluster import RedisCluster, program
+from tests.programs import program
+from tests.redis_cluster import RedisCluster
 
 __all__ = ["authority"]
 

@@ -24,7 +24,8 @@ from celeriac.broker.queue import Queue
 from celeriac.broker.slots import slot_of
 from celeriac.chaos.processes import eventually
 from tests.contract.broker.handy import policy
-from tests.redis_cluster import RedisCluster, program
+from tests.programs import program
+from tests.redis_cluster import RedisCluster
 
 POOLS = ("solo", "threads", "prefork")
 KOMBU = slot_of(kombu_prefix("celeriac", cluster=True))

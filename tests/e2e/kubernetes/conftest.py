@@ -23,6 +23,7 @@ from tests.e2e.kubernetes.harness import ROOT, Platform
 from tests.e2e.kubernetes.installing import furnish, install
 from tests.e2e.kubernetes.own import furnished
 from tests.e2e.kubernetes.sites import OwnSite, Site, UserSite
+from tests.programs import lacking
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,9 +56,8 @@ def site() -> Iterator[Site]:
         yield theirs
         theirs.close()
         return
-    lacking = programs.missing({**programs.CONTROL_PLANE_NEEDS, **programs.NODE_NEEDS})
-    if lacking and not os.environ.get("CI"):
-        pytest.skip("no cluster here: " + "; ".join(lacking))
+    if absent := programs.missing({**programs.CONTROL_PLANE_NEEDS, **programs.NODE_NEEDS}):
+        lacking("no cluster here: " + "; ".join(absent))
     with furnished() as running:
         yield OwnSite(running)
 
