@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,13 +61,15 @@ class Network:
         """Send a command and wait for what becomes of it, as redis-py would."""
         return self.hear(self.send(process, args))
 
-    def send(self, process: Process, args: tuple[Any, ...]) -> Request:
-        """Send a command."""
+    def send(
+        self, process: Process, args: tuple[Any, ...], *, after: tuple[Any, ...] = ()
+    ) -> Request:
+        """Send a command, and one before it that the server may sleep in."""
         process.maybe_switch()
         world, fate = self.world, self._fate(process)
         if process.cut_until > world.now:
             fate = "silent"
-        request = Request(process, args, fate=fate)
+        request = Request(process, args, after=after, fate=fate)
         request.lingers = self.lingering and world.random.random() < 0.5
         if fate:
             self.fates += 1
@@ -140,18 +143,28 @@ class Network:
 
 
 class SimulatedConnection:
-    """A connection on which a command can be sent before somebody waits for the answer."""
+    """A connection on which commands can be sent before somebody waits for the answers."""
 
     def __init__(self, network: Network, process: Process) -> None:
         self._network, self._process = network, process
         self._request: Request | None = None
+        self._first = False
 
-    def send_command(self, *args: Any) -> None:
-        """Send a command."""
-        self._request = self._network.send(self._process, args)
+    def pack_commands(self, commands: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+        """Leave them as they are."""
+        return commands
+
+    def send_packed_command(self, commands: Sequence[tuple[Any, ...]]) -> None:
+        """Send a command, or two that one answer tells of."""
+        *after, last = commands
+        self._first = bool(after)
+        self._request = self._network.send(self._process, last, after=after[0] if after else ())
 
     def read_response(self) -> Any:
-        """Wait for its answer."""
+        """Wait for the answer; that of the first of two is never wanted."""
+        if self._first:
+            self._first = False
+            return None
         request, self._request = self._request, None
         assert request is not None
         return self._network.hear(request)

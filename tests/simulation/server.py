@@ -62,6 +62,8 @@ class Request:
 
     process: Process
     args: tuple[Any, ...]
+    after: tuple[Any, ...] = ()
+    """A command before it, in which the server lets the client sleep."""
     waiting: deque[Parked] = field(default_factory=deque)
     on_done: Callable[[Request, Any], None] = lambda request, answer: None
     fate: str = ""
@@ -121,13 +123,16 @@ class Server:
             request.answer(redis.ConnectionError("the server is down"))
             return
         self.commands += 1
-        if request.args[0] == "BLPOP":
-            self.world.trace(request.process.name, f"sleeps for {request.args[-1]} s")
+        if request.after:
+            self.world.trace(request.process.name, f"sleeps for {request.after[-1]} s")
             self._blocked.append(request)
             self._wake_blocked()
             if request in self._blocked:
-                self.world.at(float(request.args[-1]), self._stop_waiting, request)
+                self.world.at(float(request.after[-1]), self._stop_waiting, request)
             return
+        self._serve(request)
+
+    def _serve(self, request: Request) -> None:
         try:
             answer = self._carry_out(request)
         except ResponseError as error:
@@ -183,12 +188,13 @@ class Server:
             self.real.execute_command("LPOP", self.wake_key)
             self._wakes -= 1
             self.world.trace(request.process.name, "is woken")
-            request.answer([self.wake_key.encode(), b"1"])
+            self._serve(request)
 
     def _stop_waiting(self, request: Request) -> None:
         if request in self._blocked:
             self._blocked.remove(request)
-            request.answer(None)
+            if request.process.alive or request.lingers:
+                self._serve(request)
 
     def _watch_sleepers(self) -> None:
         """Nobody sleeps while there is work; a worker that has just woken may be on its way."""

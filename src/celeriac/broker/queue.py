@@ -55,6 +55,7 @@ from celeriac.spec.policies import QueuePolicy
 
 DEFAULT_LEASE_MS = 15_000
 _PAGE = 500
+_SHORTEST_WAIT_S = 0.01
 #: Dead letters that one search may look at without a pause for other clients, and for one answer.
 _SEARCHED_AT_ONCE = 1_000
 _SEARCHED_A_PAGE = 10_000
@@ -280,7 +281,23 @@ class Queue:
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until somebody publishes, at most ``timeout_s`` seconds (0.01 at least)."""
-        return self.client.blpop([self.keys.wake], max(0.01, timeout_s)) is not None
+        return self.client.blpop([self.keys.wake], max(_SHORTEST_WAIT_S, timeout_s)) is not None
+
+    def claim_when_woken(
+        self, consumer: str, *, count: int, held: int = 0, timeout_s: float
+    ) -> Claim:
+        """Sleep as :meth:`wait` does, then claim as :meth:`claim` does, in one round trip.
+
+        The server does both, so a message that comes is on lease although its consumer may be gone.
+        """
+        if not self.asks_ahead:
+            self.wait(timeout_s)
+            return self.claim(consumer, count=count, held=held)
+        wait = ("BLPOP", self.keys.wake, max(_SHORTEST_WAIT_S, timeout_s))
+        answer = script("claim").send(
+            self.client, self.keys.all, (consumer, count, held), after=wait
+        )
+        return claimed(self._told(answer))
 
     def renew(self, consumer: str, leases: Iterable[Lease]) -> set[Lease]:
         """Keep leases alive for another lease time; return those that are no longer held."""

@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 import redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 Argument = str | bytes | int
 
@@ -38,27 +38,45 @@ class Script:
             return client.execute_command("EVAL", self.text, len(keys), *keys, *args)
 
     def send(
-        self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]
+        self,
+        client: redis.Redis,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        *,
+        after: Sequence[Argument | float] = (),
     ) -> Callable[[], Any]:
         """Send it on a connection of its own and return at once; what is returned waits for the answer.
 
-        Call that once, or the connection is lost to its pool.
+        Call that once, or the connection is lost to its pool. ``after`` is a command that the server
+        carries out first, however long that takes; only an error of it is told, once the script has run.
         """
         pool = client.connection_pool
         connection = pool.get_connection()
+        commands = [("EVALSHA", self.sha, len(keys), *keys, *args)]
         try:
-            connection.send_command("EVALSHA", self.sha, len(keys), *keys, *args)
+            connection.send_packed_command(
+                connection.pack_commands([after, *commands] if after else commands)
+            )
         except BaseException:
             pool.release(connection)
             raise
 
         def answer() -> Any:
+            trouble: ResponseError | None = None
             try:
-                return connection.read_response()
+                if after:
+                    try:
+                        connection.read_response()
+                    except ResponseError as error:
+                        trouble = error
+                found = connection.read_response()
             except NoScriptError:
-                return client.execute_command("EVAL", self.text, len(keys), *keys, *args)
+                found = client.execute_command("EVAL", self.text, len(keys), *keys, *args)
             finally:
                 pool.release(connection)
+            if trouble is not None:
+                raise trouble
+            return found
 
         return answer
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from queue import Empty
 from typing import TypeVar
 
@@ -30,11 +29,12 @@ T = TypeVar("T")
 #: Finished messages are settled when so many wait, or when the oldest has waited so long.
 SETTLE_MESSAGES = 128
 SETTLE_AFTER_S = 0.005
-#: How long an idle worker waits for a wake-up without looking up.
-LONGEST_WAIT_S = 1.0
-#: An idle worker claims at least so often: a wake-up can be lost with a frozen worker. Whoever delays a
-#: message for less wakes it (lua/common.lua), since it would sleep past the time.
-LONGEST_IDLE_S = 2.0
+#: An idle worker claims, and notices that it is to close, at least so often: a wake-up can be lost with a
+#: frozen worker. Whoever delays a message for less wakes it (lua/common.lua): it would sleep past the time.
+LONGEST_WAIT_S = 1.25
+#: What an idle worker takes when it wakes, since it may be frozen or cut off by then. The rest is for the
+#: next claim, or for others, who are woken in turn.
+WHEN_WOKEN = 1
 #: With the broker out of reach, try again after this, doubling up to a second.
 _RETRY_S = 0.05
 
@@ -97,6 +97,8 @@ class Consumer:
         #: Waits for the answer to a claim that is on its way, since then.
         self._ahead: Callable[[], Claim] | None = None
         self._asked_at = 0.0
+        #: The newest answer, when there was nothing in it: what came since has left a wake-up.
+        self._nothing: Claim | None = None
 
     # --- what is held ---------------------------------------------------------------------------
 
@@ -171,13 +173,12 @@ class Consumer:
             if self._ahead is not None:
                 self._take_answer()
                 return True  # or nothing came, and things may have changed since: claim again
-            claim = self._claim_now()
-        if claim is None:
-            return False
-        if claim.messages or claim.again:
-            return True
-        self._sleep(claim.next_due_ms)
-        return False
+            claim = self._nothing or self._claim_now()
+        if claim is not None and not _came(claim) and not self.closing.is_set():
+            claim = self._sleep(claim.next_due_ms)
+        came = claim is not None and _came(claim)
+        self._nothing = None if came else claim
+        return came
 
     def claim_ahead(self) -> None:
         """Ask for more while messages wait to run: the next :meth:`claim` finds the answer there.
@@ -397,14 +398,20 @@ class Consumer:
             self._version, self._policy = record
         return record is not None
 
-    def _sleep(self, next_due_ms: int) -> None:
-        left = LONGEST_IDLE_S if next_due_ms < 0 else min(LONGEST_IDLE_S, next_due_ms / 1000)
-        # In parts, so that an idle worker notices soon that it is to close.
-        while left > 0 and not self.closing.is_set():
-            timeout = min(LONGEST_WAIT_S, left)
-            left -= timeout
-            if self.ask(partial(self.queue.wait, timeout)) is not False:
-                return  # woken, or the broker is away
+    def _sleep(self, next_due_ms: int) -> Claim | None:
+        """Wait for a wake-up or the next delayed message, and claim it."""
+        left = LONGEST_WAIT_S if next_due_ms < 0 else min(LONGEST_WAIT_S, next_due_ms / 1000)
+        self._unsure, asked = True, self.machine.monotonic()
+        claim = self.ask(
+            lambda: self.queue.claim_when_woken(
+                self.name, count=WHEN_WOKEN, held=self.held, timeout_s=left
+            )
+        )
+        self._unsure = claim is None
+        if claim is not None:
+            with self._claiming:
+                self._take_in(claim, asked)
+        return claim
 
     def ask(self, call: Callable[[], T]) -> T | None:
         """Ask the broker; None when it could not answer, after a short wait."""
@@ -439,3 +446,7 @@ class Consumer:
         except redis.RedisError:
             logger.debug("queue %s: declaring failed", self.queue.name, exc_info=True)
         self.closing.wait(min(1.0, _RETRY_S * 2 ** min(self._failures, 6)))
+
+
+def _came(claim: Claim) -> bool:
+    return bool(claim.messages) or claim.again

@@ -47,9 +47,9 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R", bound=AttemptRunner)
 
 #: A broker that is silent for so long counts as gone. With short leases it is half a lease, since a request
-#: that hangs must leave time to renew; but longer than blocking reads of ours, which take a second at most.
+#: that hangs must leave time to renew; but longer than an idle worker's sleep, which is a request as well.
 BROKER_TIMEOUT_S = 10.0
-SHORTEST_TIMEOUT_S = 2 * LONGEST_WAIT_S
+SHORTEST_TIMEOUT_S = LONGEST_WAIT_S + 0.75
 #: A worker whose threads have not moved for so long is not live. Well above the broker's time-out, so
 #: that an outage makes a worker unready and never dead.
 STALE_S = 60.0

@@ -148,7 +148,7 @@ local function wake()
 end
 
 local function make_delayed(v, due, now)
-  -- An idle worker sleeps for up to two seconds, until a message that it knew of is due: not this one.
+  -- An idle worker sleeps for less than two seconds, until a message that it knew of is due: not this one.
   if due - now < 2000 then wake() end
   local member = v[ID]
   local n = 0
