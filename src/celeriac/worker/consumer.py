@@ -108,6 +108,12 @@ class Consumer:
         started = len(self.running) + len(self._finished)
         return len(self._unstarted) + len(self.returning) + started
 
+    @property
+    def _room(self) -> int:
+        """How many more may be claimed: what waits for its turn to be settled takes no room."""
+        in_turn = min(SETTLE_MESSAGES, len(self._finished))  # more only when settling fails
+        return self.prefetch.capacity - self.held + in_turn
+
     def policy(self) -> QueuePolicy:
         """The queue's policy as last read from its record."""
         return self._policy
@@ -189,8 +195,7 @@ class Consumer:
             return
         if not self.queue.asks_ahead:
             return
-        self.settle()
-        room = self.prefetch.capacity - self.held
+        room = self._room
         if room > 0:
             # Until the answer is here, messages may be ours that we have not heard of.
             self._unsure, self._asked_at = True, self.machine.monotonic()
@@ -215,7 +220,7 @@ class Consumer:
                 self._take_in(claim, self._asked_at)
 
     def _claim_now(self) -> Claim | None:
-        room = self.prefetch.capacity - self.held
+        room = self._room
         if self._alone and self.held:
             return None
         if room <= 0 or not (self._sole_owner or self._take_back_name()):
@@ -243,10 +248,14 @@ class Consumer:
             )
         # By the time of asking: who freezes before the answer is read has slept on these leases.
         self.leases_seen = min(leased_at, self.leases_seen) if self._unstarted else leased_at
+        urgent = False
         for message in claim.messages:
             self._heard[message.lease[0]] = message.lease[1:]
             self._unstarted[message.lease] = None
             self.waiting.put(message)
+            urgent = urgent or message.priority == "high"
+        if claim.messages:
+            self.prefetch.observe_claim(urgent=urgent)
         for dropped, reason in claim.dropped:
             self._on_dropped(dropped, reason)
 

@@ -3,6 +3,7 @@
 A claim costs a round trip. For tasks of a few microseconds it pays to claim many at once; for tasks of a
 second it would only keep messages from workers that are free. So a worker holds, beyond its slots, what
 it will have started within a few hundredths of a second, and while it waits for a broker that is far away.
+Where urgent messages come it holds less: each of them has to wait for all that is held already.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ TARGET_S: Final = 0.02
 #: And for how many of its round trips: one to claim in, one for what ended meanwhile to be settled.
 TRIPS: Final = 2
 LARGEST: Final = 256
+#: The same where urgent messages come, and after how many claims without one nobody waits for more.
+URGENT_TARGET_S: Final = 0.002
+URGENT_LARGEST: Final = 64
+CALM_CLAIMS: Final = 1000
 _WEIGHT: Final = 0.2
 
 
@@ -24,6 +29,11 @@ class Prefetch:
         self.slots = slots
         self._mean_s: float | None = None
         self._trip_s: float | None = None
+        self._calm = CALM_CLAIMS
+
+    def observe_claim(self, *, urgent: bool) -> None:
+        """Take note of whether a claim brought an urgent message."""
+        self._calm = 0 if urgent else min(CALM_CLAIMS, self._calm + 1)
 
     def observe_trip(self, trip_s: float) -> None:
         """Take note of how long the broker took to answer: its distance is the least of late."""
@@ -46,6 +56,9 @@ class Prefetch:
         """Messages to hold at most, running ones included."""
         if self._mean_s is None:
             return self.slots
-        target_s = TARGET_S + TRIPS * (self._trip_s or 0.0)
+        target_s, most = TARGET_S, LARGEST
+        if self._calm < CALM_CLAIMS:
+            target_s, most = URGENT_TARGET_S, URGENT_LARGEST
+        target_s += TRIPS * (self._trip_s or 0.0)
         ahead = self.slots * target_s / max(self._mean_s, 1e-6)
-        return self.slots + min(LARGEST, int(ahead))
+        return self.slots + min(most, int(ahead))

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from celeriac.worker.prefetch import LARGEST, TARGET_S, TRIPS, Prefetch
+from celeriac.worker.prefetch import (
+    CALM_CLAIMS,
+    LARGEST,
+    TARGET_S,
+    TRIPS,
+    URGENT_LARGEST,
+    URGENT_TARGET_S,
+    Prefetch,
+)
 
 
 def _after(runs: list[float], *, slots: int = 4, trips: tuple[float, ...] = ()) -> int:
@@ -59,3 +67,25 @@ def test_one_slow_answer_makes_no_broker_far() -> None:
     assert _after([0.001] * 50, trips=(2.0, 0.0002)) == near, "the first connected, too"
     assert _after([0.001] * 50, trips=(0.0002, 5.0)) <= near + 1
     assert _after([0.001] * 50, trips=(0.0002, *[0.02] * 100)) == 4 + int(4 * 0.06 / 0.001)
+
+
+def test_where_urgent_messages_come_little_is_held_for_them_to_wait_for() -> None:
+    prefetch = Prefetch(1)
+    for _ in range(50):
+        prefetch.observe(10e-6)
+    assert prefetch.capacity == 1 + LARGEST
+    prefetch.observe_claim(urgent=True)
+    assert prefetch.capacity == 1 + URGENT_LARGEST
+    for _ in range(CALM_CLAIMS - 1):
+        prefetch.observe_claim(urgent=False)
+    assert prefetch.capacity == 1 + URGENT_LARGEST
+    prefetch.observe_claim(urgent=False)
+    assert prefetch.capacity == 1 + LARGEST
+
+
+def test_it_is_so_by_time_as_well() -> None:
+    prefetch = Prefetch(4)
+    for _ in range(50):
+        prefetch.observe(0.001)
+    prefetch.observe_claim(urgent=True)
+    assert prefetch.capacity == 4 + int(4 * URGENT_TARGET_S / 0.001)
