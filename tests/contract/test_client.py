@@ -154,6 +154,19 @@ def test_the_next_chunk_is_made_while_the_server_works(
     assert second - paused < 0.2 < third - paused
 
 
+def test_a_server_that_is_full_from_the_start_is_told_as_such(
+    tmp_path: Path, queue_name: str
+) -> None:
+    with EmbeddedServer(tmp_path) as server, Client(server.url) as client:
+        admin = redis.Redis.from_url(server.url.replace("celeriac://", "redis://"))
+        Queue(admin, queue_name).declare(QueuePolicy())
+        admin.config_set("maxmemory", "1mb")
+        with pytest.raises(BulkInterrupted, match="the broker is full") as caught:
+            client.send_many(queue_name, [Job("t.x", id=str(n)) for n in range(900)])
+        assert [job.id for job in caught.value.unsent] == [str(n) for n in range(900)]
+        assert not caught.value.uncertain and not caught.value.receipt.receipts
+
+
 def test_what_cannot_be_sent_leaves_the_chunk_before_it_whole(
     client: Client, queue: Queue, redis_client: redis.Redis
 ) -> None:

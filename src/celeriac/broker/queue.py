@@ -15,12 +15,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import redis
 from redis.exceptions import MovedError, OutOfMemoryError, ResponseError
 
-from celeriac.broker import damage, wire
+from celeriac.broker import damage
 from celeriac.broker import stats as statistics
 from celeriac.broker.cluster import ClusterClient
 from celeriac.broker.keys import DEFAULT_PREFIX, QueueKeys, index_key
@@ -49,6 +49,7 @@ from celeriac.broker.wire import (
     claimed,
     parts,
     publish_args,
+    receipts_of,
     settle_args,
 )
 from celeriac.spec.policies import QueuePolicy
@@ -183,32 +184,28 @@ class Queue:
             for chunk in chunks(messages):
                 receipts += self._publish_chunk(chunk)
         except redis.RedisError as error:
-            told = explained(error) if isinstance(error, ResponseError) else error
-            told.receipts = receipts  # type: ignore[attr-defined]
-            raise told from (None if told is error else error)
+            _tell(error, receipts)
         return receipts
 
     def ask_publish(self, messages: Sequence[NewMessage]) -> Callable[[], list[Receipt]]:
         """Send as :meth:`publish` does and return at once: call what is returned, once, for the receipts.
 
-        The server works meanwhile. The messages must fit into one call of the script; where they do not,
-        or nothing can be asked ahead, they are published before this returns. Both raise as
+        The server works meanwhile. What does not fit into one call of the script, comes first, or goes
+        where nothing can be asked ahead, is published before this returns. Both raise as
         :meth:`publish` does.
         """
-        whole = sum(message.size for message in messages) <= PUBLISH_CHUNK_BYTES
-        if not whole or not self.asks_ahead or self.replication is not None:
+        ahead = self._indexed and self.asks_ahead and self.replication is None
+        if not ahead or len(messages) == 1 or len([*chunks(messages)]) != 1:
             published = self.publish(messages)
             return lambda: published
-        self._index()
         args = publish_args(self.keys.base, messages, self._signed)
         answer = script("publish").send(self.client, self.keys.all, args)
 
         def receipts() -> list[Receipt]:
             try:
-                return wire.receipts(messages, self._told(answer))
-            except ResponseError as error:
-                told = explained(error)
-                raise told from (None if told is error else error)
+                return receipts_of(messages, self._told(answer))
+            except redis.RedisError as error:
+                _tell(error, [])
 
         return receipts
 
@@ -228,12 +225,12 @@ class Queue:
         args = publish_args(self.keys.base, chunk, self._signed)
         replication = self.replication
         if replication is None:
-            return wire.receipts(chunk, self._run("publish", *args))
+            return receipts_of(chunk, self._run("publish", *args))
         publish = script("publish")
         notes, reached = self._told(
             lambda: replication.run(publish, self.client, self.keys.all, args)
         )
-        return wire.receipts(chunk, notes, replicas=reached, wanted=replication.replicas)
+        return receipts_of(chunk, notes, replicas=reached, wanted=replication.replicas)
 
     def _too_large(self, size: int) -> str:
         """Why a large message is refused before it is sent; the script asks the same of all others."""
@@ -484,3 +481,10 @@ class Queue:
             while gone := int(self._run("purge", kind, _PAGE)):
                 total += gone
         return total
+
+
+def _tell(error: redis.RedisError, receipts: list[Receipt]) -> NoReturn:
+    """Raise what publishing met, in words for people, with the receipts of before."""
+    told = explained(error) if isinstance(error, ResponseError) else error
+    told.receipts = receipts  # type: ignore[attr-defined]
+    raise told from (None if told is error else error)

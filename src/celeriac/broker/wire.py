@@ -51,7 +51,7 @@ def publish_args(
     return args
 
 
-def receipts(
+def receipts_of(
     messages: Sequence[NewMessage], notes: Any, *, replicas: int = 0, wanted: int = 0
 ) -> list[Receipt]:
     """Read what the publish script answered."""

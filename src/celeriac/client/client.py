@@ -9,7 +9,8 @@ The messages are Celery's own (protocol 2, JSON): any Celery worker of Celeriac 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -171,20 +172,20 @@ class Client:
         """
         receipts: list[Receipt] = []
         chunks = _Chunks(jobs)
-        chunk, following = chunks.take(), []
+        chunk = chunks.take()
+        following: _Chunk = []
+
+        def unsent() -> list[Job]:
+            return _with_ids(following) + chunks.rest()
+
         while chunk:
-            try:
+            with _interruptions(receipts, chunk, unsent):
                 answer = self._publisher.ask_publish(queue, [message for _, message in chunk])
-            except _GIVEN_UP as error:
-                raise _interrupted(error, receipts, chunk, chunks.rest()) from error
             try:
                 following = chunks.take()  # while the server works
             finally:
-                try:
+                with _interruptions(receipts, chunk, unsent):
                     receipts += answer()
-                except _GIVEN_UP as error:
-                    unsent = _with_ids(following) + chunks.rest()
-                    raise _interrupted(error, receipts, chunk, unsent) from error
             chunk, following = following, []
         return BulkReceipt(receipts)
 
@@ -218,16 +219,20 @@ class Client:
 
 
 _Chunk = list[tuple[Job, NewMessage]]
-_GIVEN_UP = (redis.ConnectionError, redis.TimeoutError, BrokerRefuses)
 
 
-def _interrupted(
-    error: Exception, receipts: list[Receipt], chunk: _Chunk, unsent: list[Job]
-) -> BulkInterrupted:
-    """What to raise when a chunk got no answer, or was refused as a whole."""
-    if isinstance(error, BrokerRefuses):
-        return BulkInterrupted(BulkReceipt(receipts), [], _with_ids(chunk) + unsent, why=str(error))
-    return BulkInterrupted(BulkReceipt(receipts), _with_ids(chunk), unsent)
+@contextmanager
+def _interruptions(
+    receipts: list[Receipt], chunk: _Chunk, unsent: Callable[[], list[Job]]
+) -> Iterator[None]:
+    """Tell what became of everything when a chunk gets no answer, or is refused as a whole."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise BulkInterrupted(BulkReceipt(receipts), _with_ids(chunk), unsent()) from error
+    except BrokerRefuses as error:
+        left = _with_ids(chunk) + unsent()
+        raise BulkInterrupted(BulkReceipt(receipts), [], left, why=f"{error}") from error
 
 
 def _with_ids(chunk: _Chunk) -> list[Job]:
