@@ -153,9 +153,9 @@ MUTATIONS = (
     ),
     Mutation(
         "it never asks for what it did not hear",
-        (Consumer, "_claim_now"),
+        (Consumer, "_take_in"),
         "self._unsure = claim is None",
-        "",
+        "self._unsure = False",
         rare=True,
     ),
     Mutation(

@@ -62,13 +62,8 @@ class Script:
             raise
 
         def answer() -> Any:
-            trouble: ResponseError | None = None
             try:
-                if after:
-                    try:
-                        connection.read_response()
-                    except ResponseError as error:
-                        trouble = error
+                trouble = _error_in(connection) if after else None
                 found = connection.read_response()
             except NoScriptError:
                 found = client.execute_command("EVAL", self.text, len(keys), *keys, *args)
@@ -79,6 +74,15 @@ class Script:
             return found
 
         return answer
+
+
+def _error_in(connection: Any) -> ResponseError | None:
+    """Read an answer of which only an error matters."""
+    try:
+        connection.read_response()
+    except ResponseError as error:
+        return error
+    return None
 
 
 @cache

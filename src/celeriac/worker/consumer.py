@@ -214,10 +214,7 @@ class Consumer:
     def _take_answer(self) -> None:
         answer, self._ahead = self._ahead, None
         if answer is not None:
-            claim = self.ask(answer)
-            self._unsure = claim is None
-            if claim is not None:
-                self._take_in(claim, self._asked_at)
+            self._take_in(self.ask(answer), self._asked_at)
 
     def _claim_now(self) -> Claim | None:
         room = self._room
@@ -229,13 +226,15 @@ class Consumer:
             return None
         asked = self.machine.monotonic()
         claim = self.ask(lambda: self.queue.claim(self.name, count=room, held=self.held))
-        self._unsure = claim is None
         if claim is not None:
             self.prefetch.observe_trip(self.machine.monotonic() - asked)
-            self._take_in(claim, asked)
+        self._take_in(claim, asked)
         return claim
 
-    def _take_in(self, claim: Claim, leased_at: float) -> None:
+    def _take_in(self, claim: Claim | None, leased_at: float) -> None:
+        self._unsure = claim is None
+        if claim is None:
+            return
         self.last_claim = self.machine.monotonic()
         if claim.version != self._version and self.read_record():
             # So that one that is damaged is not read again and again.
@@ -248,14 +247,12 @@ class Consumer:
             )
         # By the time of asking: who freezes before the answer is read has slept on these leases.
         self.leases_seen = min(leased_at, self.leases_seen) if self._unstarted else leased_at
-        urgent = False
+        if claim.messages:
+            self.prefetch.observe_claim(urgent=any(it.priority == "high" for it in claim.messages))
         for message in claim.messages:
             self._heard[message.lease[0]] = message.lease[1:]
             self._unstarted[message.lease] = None
             self.waiting.put(message)
-            urgent = urgent or message.priority == "high"
-        if claim.messages:
-            self.prefetch.observe_claim(urgent=urgent)
         for dropped, reason in claim.dropped:
             self._on_dropped(dropped, reason)
 
@@ -416,10 +413,8 @@ class Consumer:
                 self.name, count=WHEN_WOKEN, held=self.held, timeout_s=left
             )
         )
-        self._unsure = claim is None
-        if claim is not None:
-            with self._claiming:
-                self._take_in(claim, asked)
+        with self._claiming:
+            self._take_in(claim, asked)
         return claim
 
     def ask(self, call: Callable[[], T]) -> T | None:
