@@ -21,7 +21,6 @@ from tests.api.kube import NAMESPACES, Kube
 from tests.api.operator_process import OperatorProcess, prepare, until
 from tests.cluster import programs
 from tests.cluster.cluster import Cluster, control_plane
-from tests.programs import lacking
 
 CRD = Path(__file__).parents[2] / "charts/celeriac-crds/templates/messagequeues.yaml"
 
@@ -29,8 +28,7 @@ CRD = Path(__file__).parents[2] / "charts/celeriac-crds/templates/messagequeues.
 @pytest.fixture(scope="package")
 def api() -> Iterator[Cluster]:
     """A control plane with the MessageQueue resource."""
-    if absent := programs.missing(programs.CONTROL_PLANE_NEEDS):
-        lacking("no API server here: " + "; ".join(absent))
+    programs.require(programs.CONTROL_PLANE_NEEDS, what="API server")
     with control_plane() as running:
         running.kubectl("create", "-f", str(CRD))
         running.wait_until_defined("messagequeues.celeriac.dev")

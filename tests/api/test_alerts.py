@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,6 @@ from tests.api.kube import Kube
 from tests.api.operator_process import OperatorProcess, until
 from tests.cluster.cluster import Cluster
 from tests.cluster.prometheus import Prometheus
-from tests.programs import lacking
 
 pytestmark = pytest.mark.usefixtures("kubelet")
 
@@ -47,8 +45,6 @@ def sped_up(rules: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def prometheus(api: Cluster, tmp_path: Path, operator: OperatorProcess) -> Iterator[Prometheus]:
-    if shutil.which("prometheus") is None:
-        lacking("prometheus is not installed (Debian package prometheus)")
     rules = tmp_path / "rules.yaml"
     rules.write_text(yaml.safe_dump(sped_up(yaml.safe_load(RULES.read_text()))))
     targets = [f"127.0.0.1:{operator.port}"]

@@ -88,10 +88,13 @@ class KubernetesHarness:
         self.world = World()
         settings = Settings(namespace=kube.namespace, image="fake:1")
         self.later_s = 0.0
-        clock = lambda: time.monotonic() + self.later_s  # noqa: E731
-        applier = Applier(self.api, self.world, resync_s=300, monotonic=clock)
+        applier = Applier(self.api, self.world, resync_s=300, monotonic=self.monotonic)
         self.backend = _Backend(self.api, self.world, applier, settings)
         self.backend.harness = self
+
+    def monotonic(self) -> float:
+        """The applier's clock, which may be put forward."""
+        return time.monotonic() + self.later_s
 
     def read(self) -> None:
         """Read the World anew, as watching would."""

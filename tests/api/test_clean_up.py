@@ -14,7 +14,6 @@ import pytest
 from tests.cluster import programs
 from tests.cluster.cluster import Cluster, started, sweep
 from tests.cluster.traces import leftovers
-from tests.programs import lacking
 
 ROOT = Path(__file__).parents[2]
 #: Starts a control plane, says where, and waits to be killed.
@@ -29,8 +28,7 @@ with control_plane() as running:
 
 @pytest.fixture(autouse=True)
 def able() -> None:
-    if absent := programs.missing(programs.CONTROL_PLANE_NEEDS):
-        lacking("no API server here: " + "; ".join(absent))
+    programs.require(programs.CONTROL_PLANE_NEEDS, what="API server")
 
 
 def test_a_cluster_whose_owner_was_killed_is_swept_away() -> None:

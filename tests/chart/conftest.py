@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from tests.chart.charts import Helm
 from tests.chart.server import Server
 from tests.cluster import programs
 from tests.cluster.cluster import control_plane
-from tests.programs import lacking
+from tests.programs import program
 
 
 @pytest.fixture(scope="package")
@@ -23,10 +22,7 @@ def helm_program() -> Path:
     """Helm: on Linux the one that a Python package carries, elsewhere the machine's own."""
     if sys.platform == "linux" and platform.machine() == "x86_64":
         return programs.clients() / "helm"
-    found = shutil.which("helm")
-    if found is None:
-        lacking("helm is not installed")
-    return Path(found)
+    return Path(program("helm"))
 
 
 @pytest.fixture(scope="package")
@@ -42,7 +38,6 @@ def helm(helm_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Helm:
 @pytest.fixture(scope="package")
 def server(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An API server on which the resource's chart is installed, and nothing runs."""
-    if absent := programs.missing(programs.CONTROL_PLANE_NEEDS):
-        lacking("no API server here: " + "; ".join(absent))
+    programs.require(programs.CONTROL_PLANE_NEEDS, what="API server")
     with control_plane() as running:
         yield Server.prepared(running, helm, tmp_path_factory.mktemp("server"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from celeriac_operator.connection import login
 from celeriac_operator.fence import Fence
 from celeriac_operator.metrics import Metrics
 from tests.chart.charts import CHARTS, ROOT, Helm, Object, find, merged
-from tests.programs import lacking
+from tests.programs import program
 
 FILE = CHARTS / "celeriac/files/alerts.yaml"
 TESTS = yaml.safe_load((ROOT / "tests/chart/alerts_test.yaml").read_text())
@@ -35,10 +34,7 @@ GOLDEN = ROOT / "tests/unit/gateway/golden.txt"
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        lacking("promtool is not installed (Debian package prometheus)")
-    return found
+    return program("promtool")
 
 
 def check(promtool: str, rules: Path) -> str:

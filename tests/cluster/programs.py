@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 from tests.cluster.cache import cached
+from tests.programs import lacking
 
 KUBERNETES = "v1.36.3"
 SERVERS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
@@ -52,9 +53,15 @@ def missing(needs: dict[str, str]) -> list[str]:
         for program, package in needs.items()
         if shutil.which(program) is None
     ]
-    if needs is NODE_NEEDS and not (CNI_PLUGINS / "bridge").exists():
+    if NODE_NEEDS.items() <= needs.items() and not (CNI_PLUGINS / "bridge").exists():
         reasons.append("CNI plugins are not installed (Debian package containernetworking-plugins)")
     return reasons
+
+
+def require(needs: dict[str, str], *, what: str) -> None:
+    """Skip the test where the machine cannot have ``what``; in CI fail it."""
+    if reasons := missing(needs):
+        lacking(f"no {what} here: " + "; ".join(reasons))
 
 
 def kubernetes() -> Path:

@@ -12,6 +12,7 @@ from typing import Any, Self
 import yaml
 
 from tests.cluster.cluster import Cluster
+from tests.programs import program
 
 PORT = 19090
 
@@ -24,15 +25,16 @@ class Prometheus:
     ) -> None:
         """It cannot discover pods by itself (Debian leaves that out): ``targets`` are host:port."""
         self._cluster = cluster
-        scrape = {"job_name": "celeriac", "honor_labels": True}
+        static = [{"targets": list(targets)}]
+        scrape = {"job_name": "celeriac", "honor_labels": True, "static_configs": static}
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "scrape_configs": [{**scrape, "static_configs": [{"targets": list(targets)}]}],
+            "scrape_configs": [scrape],
             "rule_files": [str(rules)],
         }
         path = folder / "prometheus.yaml"
         path.write_text(yaml.safe_dump(config))
-        self._command = ["prometheus", f"--config.file={path}", "--log.level=warn"]
+        self._command = [program("prometheus"), f"--config.file={path}", "--log.level=warn"]
         self._command += [f"--web.listen-address=127.0.0.1:{PORT}"]
         self._command += [f"--storage.tsdb.path={folder}/prometheus"]
 

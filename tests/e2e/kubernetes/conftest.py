@@ -23,7 +23,6 @@ from tests.e2e.kubernetes.harness import ROOT, Platform
 from tests.e2e.kubernetes.installing import furnish, install
 from tests.e2e.kubernetes.own import furnished
 from tests.e2e.kubernetes.sites import OwnSite, Site, UserSite
-from tests.programs import lacking
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,8 +55,7 @@ def site() -> Iterator[Site]:
         yield theirs
         theirs.close()
         return
-    if absent := programs.missing({**programs.CONTROL_PLANE_NEEDS, **programs.NODE_NEEDS}):
-        lacking("no cluster here: " + "; ".join(absent))
+    programs.require({**programs.CONTROL_PLANE_NEEDS, **programs.NODE_NEEDS}, what="cluster")
     with furnished() as running:
         yield OwnSite(running)
 
