@@ -9,6 +9,7 @@ import redis
 
 from celeriac.broker.message import DONE, Message, NewMessage, Settlement
 from celeriac.broker.queue import Queue, QueueNotDeclared
+from celeriac.chaos.processes import eventually
 from celeriac.spec.policies import QueuePolicy
 from celeriac.worker.consumer import Consumer
 from celeriac.worker.keeper import STUCK_S, Keeper
@@ -59,10 +60,7 @@ def run_all(consumer: Consumer) -> list[str]:
 
 def leased(queue: Queue, count: int) -> None:
     """Wait until the server has handed out so many: it answers whether one listens or not."""
-    deadline = time.monotonic() + 5
-    while queue.stats().leased < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    eventually(lambda: queue.stats().leased >= count, within_s=5)
 
 
 def test_what_was_asked_for_ahead_follows_what_waits(queue: Queue, consumer: Consumer) -> None:
@@ -93,10 +91,9 @@ def test_a_long_task_keeps_nobody_from_what_was_asked_for_before_it(
     keeper = Keeper(consumer)
     consumer.last_take = time.monotonic() - STUCK_S
     keeper.start()
-    deadline = time.monotonic() + 5
-    while consumer.asking or consumer.returning or not queue.stats().ready:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(
+        lambda: not consumer.asking and not consumer.returning and queue.stats().ready, within_s=5
+    )
     keeper.stop()
     assert queue.stats().redelivered == 0
 
