@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
+import redis
+
 from celeriac.broker.embedded import EmbeddedServer
 from celeriac.chaos.checker import Fault
 from celeriac.chaos.scene import LEASE_S, POOLS, SLOTS, Job, Pool, Scene, work
@@ -91,6 +93,11 @@ class Arena(Scene):
         if self._user is not None:
             url = re.sub("//.*@", f"//{':'.join(self._user)}@", url)
         return url if self.proxy is None else self.proxy.url(url)
+
+    def as_admin(self) -> Any:
+        """A connection as the user who may do everything, past the proxy."""
+        url = self.server.url.replace("celeriac://", "redis://")
+        return redis.Redis.from_url(url, client_name="admin")
 
     @abstractmethod
     def open(self) -> None:

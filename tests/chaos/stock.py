@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from celeriac.chaos.processes import Command, Worker, eventually
 from celeriac.chaos.sidefile import SIDE_FILE
@@ -92,7 +93,7 @@ class Stock(Arena):
                 try:
                     self.send([job])
                     break
-                except (OperationalError, OSError):
+                except (OperationalError, RedisError, OSError):
                     self.uncertain.add(job.id)
                     time.sleep(0.02)
 

@@ -13,13 +13,15 @@ import pytest
 from celeriac import Job as Call
 from celeriac.chaos.processes import Worker, eventually
 from celeriac.chaos.scene import LEASE_S
-from tests.chaos.arena import POOLS, Job, Pool, work
+from tests.chaos.arena import POOLS, Arena, Job, Pool, work
 from tests.chaos.load import feeding
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
-from tests.chaos.settings import scale
+from tests.chaos.settings import LONG, scale
+from tests.chaos.stock import Stock
 from tests.programs import program
 
+FAULT = "clock steps of 1 h"
 HOUR_S = 3600
 DELAY_S = 1
 #: A due message is promoted within about a second; the rest is for a busy machine.
@@ -38,7 +40,7 @@ class Clock:
         with self._file.open("r+b") as file:
             file.write(struct.pack("=q", seconds))
 
-    def worker(self, arena: Celeriac, pool: Pool, patch: pytest.MonkeyPatch) -> Worker:
+    def worker(self, arena: Arena, pool: Pool, patch: pytest.MonkeyPatch) -> Worker:
         """Start a worker that has this clock; the monotonic one stays right, as the kernel's does."""
         library = self._file.with_name("clock.so")
         if not library.exists():
@@ -70,6 +72,11 @@ def _send_timed(arena: Celeriac, number: int, count: int) -> dict[str, float]:
     return due
 
 
+def _step(clocks: list[Clock], number: int) -> None:
+    clocks[number % 2].step((HOUR_S, -HOUR_S, 0)[number % 3])
+    clocks[1 - number % 2].step((-HOUR_S, 0, HOUR_S)[number % 3])
+
+
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_worker_with_a_wrong_clock_is_early_and_late_for_nothing(
     pool: Pool,
@@ -88,8 +95,7 @@ def test_a_worker_with_a_wrong_clock_is_early_and_late_for_nothing(
     with feeding(arena, work(scale(300, 12_000), ms=1), seconds=0.5 * steps):
         for number in range(steps):
             due |= _send_timed(arena, number, scale(3, 5))
-            clocks[number % 2].step((HOUR_S, -HOUR_S, 0)[number % 3])
-            clocks[1 - number % 2].step((-HOUR_S, 0, HOUR_S)[number % 3])
+            _step(clocks, number)
             due |= _send_timed(arena, steps + number, scale(3, 5))
             time.sleep(0.5)
     for n, hours in enumerate((1, -1)):
@@ -104,7 +110,7 @@ def test_a_worker_with_a_wrong_clock_is_early_and_late_for_nothing(
     late = max(starts[job] - at for job, at in due.items())
     told = sum(arena.logs(f"an hour {it}") for it in words)
     note = f"{told} runs on a wrong clock; {late:.1f} s late at most"
-    report(row("clock steps of 1 h", arena, pool, verdict, faults=2 * steps, note=note))
+    report(row(FAULT, arena, pool, verdict, faults=2 * steps, note=note))
     assert [worker.code for worker in workers] == [None, None]
     assert not verdict.lost and not verdict.dead, "a job expired"
     assert not verdict.repeats, verdict.repeats[:5]
@@ -113,3 +119,30 @@ def test_a_worker_with_a_wrong_clock_is_early_and_late_for_nothing(
     # Jobs that may run at once are early by nothing; their due time is when they were sent.
     assert early < 0.1, "it ran before its time"
     assert late < LATE_S
+
+
+if LONG:
+
+    @pytest.mark.parametrize("pool", POOLS)
+    def test_stock_celery_beside_it(
+        pool: Pool,
+        tmp_path: Path,
+        stock_arena: Callable,
+        report: Callable,
+        monkeypatch: pytest.MonkeyPatch,
+    ):
+        """Without delays: by such a clock they end an hour early or late."""
+        arena: Stock = stock_arena()
+        clocks = [Clock(tmp_path / f"clock{n}") for n in range(2)]
+        for clock in clocks:
+            clock.worker(arena, pool, monkeypatch)
+        steps = 40
+        jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1, 5, 100]))
+        with feeding(arena, jobs, seconds=0.5 * steps):
+            for number in range(steps):
+                _step(clocks, number)
+                time.sleep(0.5)
+        for clock in clocks:
+            clock.step(0)
+        arena.drained(within_s=300)
+        report(row(FAULT, arena, pool, arena.verdict(), faults=2 * steps))

@@ -20,8 +20,10 @@ from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
 from tests.chaos.servers import Kind, servers
 from tests.chaos.settings import LONG, scale
+from tests.chaos.stock import Stock
 from tests.programs import lacking
 
+FAULT = "disk full, AOF everysec"
 WORKERS = 2
 DISK_MB = 64
 
@@ -96,9 +98,8 @@ def test_a_full_disk_stops_all_and_costs_nothing(
     all_resume(arena, fleet)
     stats = arena.drained(within_s=60)
     verdict = arena.verdict(dead=arena.dead())
-    name, recovery_s = "disk full, AOF everysec", resumed_s(arena, ends)
-    note = server.name
-    report(row(name, arena, pool, verdict, faults=times, recovery_s=recovery_s, note=note))
+    recovery_s, note = resumed_s(arena, ends), server.name
+    report(row(FAULT, arena, pool, verdict, faults=times, recovery_s=recovery_s, note=note))
     assert not verdict.lost and not verdict.dead and not verdict.strangers
     assert not verdict.repeats, verdict.repeats[:5]
     assert stats.done == verdict.jobs and stats.redelivered == 0
@@ -131,3 +132,31 @@ def test_a_server_that_writes_always_ends_on_a_full_disk_and_has_promised_nothin
     assert not verdict.lost and not verdict.dead and not verdict.strangers
     assert not verdict.unexplained, verdict.unexplained[:5]
     assert stats.done == verdict.jobs
+
+
+if LONG:
+
+    @pytest.mark.parametrize("pool", POOLS)
+    def test_stock_celery_beside_it(
+        pool: Pool, disk: Path, stock_arena: Callable, report: Callable
+    ):
+        arena: Stock = stock_arena(server=EmbeddedServer(disk / "server"))
+        fleet = arena.fleet(pool, size=WORKERS, supervised=True)
+        times, ends = 8, []
+        jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1, 5]))
+        with feeding(arena, jobs, seconds=4.0 * times), arena.as_admin() as server:
+            for _ in range(times):
+                time.sleep(0.5)
+                with filled(disk):
+                    eventually(
+                        lambda: server.info("persistence")["aof_last_write_status"] == "err",
+                        within_s=20,
+                        what="it cannot write",
+                    )
+                    time.sleep(LEASE_S + 0.5)
+                ends.append(time.monotonic())
+                eventually(lambda: arena.ended_since(ends[-1]), within_s=60, what="work goes on")
+        arena.drained(within_s=300)
+        verdict, back_s = arena.verdict(), resumed_s(arena, ends)
+        note = f"{len(fleet.ended)} workers left for good"
+        report(row(FAULT, arena, pool, verdict, faults=times, recovery_s=back_s, note=note))

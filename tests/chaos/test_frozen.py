@@ -12,8 +12,10 @@ from celeriac.chaos.sidefile import Run
 from tests.chaos.arena import POOLS, SLOTS, Job, Pool, work
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
-from tests.chaos.settings import scale
+from tests.chaos.settings import LONG, scale
+from tests.chaos.stock import Stock
 
+FAULT = "frozen past its lease"
 STEPS, STEP_MS = 15, 100
 REFUSED = "finished after its lease was lost"
 TAKEN = "its lease was lost while it ran"
@@ -25,7 +27,7 @@ def _slow(pool: Pool, number: int) -> list[Job]:
     return [Job(f"slow{number}-{n}", "chaos.steps", (STEPS, STEP_MS)) for n in range(SLOTS[pool])]
 
 
-def _freeze(arena: Celeriac, pool: Pool, frozen: Worker, number: int) -> list[Run]:
+def _freeze(arena: Celeriac | Stock, pool: Pool, frozen: Worker, number: int) -> list[Run]:
     """Freeze a worker until another one has done all that it held, and return what ran in it."""
     arena.send(work(WARM, prefix=f"warm{number}-"))  # short ones: the worker claims many at once
     arena.drained(within_s=60)
@@ -79,7 +81,7 @@ def test_a_worker_that_wakes_up_too_late_is_refused(
         assert arena.queue.stats().done == len(arena.accepted), "a late settling was counted"
     stats = arena.drained()
     verdict = arena.verdict()
-    report(row("frozen past its lease", arena, pool, verdict, faults=rounds, note=note))
+    report(row(FAULT, arena, pool, verdict, faults=rounds, note=note))
     assert not verdict.violations()
     assert {repeat.run.job for repeat in verdict.repeats} == {run.job for run in caught}
     assert stats.redelivered >= len(caught)
@@ -90,3 +92,20 @@ def test_a_worker_that_wakes_up_too_late_is_refused(
     assert {run.group for run in arena.history.read().runs if run.job.startswith("after")} >= {
         frozen.group
     }
+
+
+if LONG:
+
+    @pytest.mark.parametrize("pool", POOLS)
+    def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
+        arena: Stock = stock_arena()
+        frozen = arena.fleet(pool).workers[0]
+        rounds = 5
+        for number in range(rounds):
+            _freeze(arena, pool, frozen, number)
+            eventually(
+                lambda: all(run.finished for run in arena.history.read().runs),
+                within_s=20,
+                what="the frozen worker finishes what it ran",
+            )
+        report(row(FAULT, arena, pool, arena.verdict(), faults=rounds))

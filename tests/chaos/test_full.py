@@ -15,11 +15,13 @@ from redis.exceptions import OutOfMemoryError
 from celeriac import BrokerRefuses, BulkInterrupted
 from celeriac import Job as Call
 from celeriac.chaos.processes import eventually
-from tests.chaos.arena import POOLS, Job, Pool, work
+from tests.chaos.arena import POOLS, Arena, Job, Pool, work
+from tests.chaos.load import feeding
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
 from tests.chaos.servers import servers
-from tests.chaos.settings import scale
+from tests.chaos.settings import LONG, scale
+from tests.chaos.stock import Stock
 
 #: Room for some hundreds of messages of 2 kB.
 ROOM = 1_500_000
@@ -27,11 +29,11 @@ FAULT = "maxmemory reached"
 PADDING = "x" * 2000
 
 
-def _limit(arena: Celeriac, room: int) -> None:
+def _limit(arena: Arena, room: int) -> None:
     """Let the server hold so many bytes more than it does."""
-    client = arena.queue.client
-    used = int(client.info("memory")["used_memory"])
-    client.config_set("maxmemory", used + room)
+    with arena.as_admin() as client:
+        used = int(client.info("memory")["used_memory"])
+        client.config_set("maxmemory", used + room)
 
 
 def _calls(jobs: list[Job]) -> list[Call]:
@@ -131,3 +133,21 @@ def test_a_full_broker_refuses_and_is_drained(
     assert not verdict.strangers, "a refused message ran"
     assert stats.done == verdict.jobs
     assert taken == [job.id for job in rest]
+
+
+if LONG:
+
+    @pytest.mark.parametrize("pool", POOLS)
+    def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
+        """For ten seconds there is room for a part of the jobs only; then for all."""
+        arena: Stock = stock_arena()
+        _limit(arena, ROOM // 10)
+        jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1]))
+        with feeding(arena, jobs, seconds=5):
+            fleet = arena.fleet(pool, supervised=True)
+            eventually(lambda: arena.uncertain, within_s=30, what="it is full")
+            time.sleep(10)
+            _limit(arena, 2**30)
+        arena.drained(within_s=300)
+        note = f"{len(fleet.ended)} workers left for good"
+        report(row(FAULT, arena, pool, arena.verdict(), faults=1, note=note))

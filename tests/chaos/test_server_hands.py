@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
 
 import pytest
 import redis
@@ -22,26 +21,21 @@ from tests.chaos.load import all_resume, feeding, resumed_s
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
 from tests.chaos.settings import LONG, scale
+from tests.chaos.stock import Stock
 
 WORKERS = 2
 #: A user of the arena's own: what is taken from it is not taken from the judge.
 USER, PASSWORD = "app", "chaos-app"
 
 
-def admin(arena: Arena) -> Any:
-    """A connection as the user who may do everything."""
-    url = arena.server.url.replace("celeriac://", "redis://")
-    return redis.Redis.from_url(url, client_name="admin")
-
-
 def flush_scripts(arena: Arena) -> None:
     """Make the server forget every script."""
-    admin(arena).script_flush()
+    arena.as_admin().script_flush()
 
 
 def kill_clients(arena: Arena) -> None:
     """Break every connection but the judge's."""
-    server = admin(arena)
+    server = arena.as_admin()
     for client in server.client_list():
         if client["name"] != "admin" and client["user"] == USER:
             with suppress(redis.ResponseError):  # it has gone by itself
@@ -50,7 +44,7 @@ def kill_clients(arena: Arena) -> None:
 
 def revoke(arena: Arena) -> None:
     """Take all rights away, and give them back before a lease has run out."""
-    server = admin(arena)
+    server = arena.as_admin()
     server.execute_command("ACL", "SETUSER", USER, "-@all")
     time.sleep(arena.random.uniform(0.1, LEASE_S / 4))
     server.execute_command("ACL", "SETUSER", USER, "+@all")
@@ -58,7 +52,7 @@ def revoke(arena: Arena) -> None:
 
 def log_out(arena: Arena) -> None:
     """Disable the user and break its connections: each must log in again, and may not for a while."""
-    server = admin(arena)
+    server = arena.as_admin()
     server.execute_command("ACL", "SETUSER", USER, "off")
     kill_clients(arena)
     time.sleep(arena.random.uniform(0.1, LEASE_S / 4))
@@ -68,7 +62,7 @@ def log_out(arena: Arena) -> None:
 def pause(arena: Arena) -> None:
     """Let the server answer nobody for longer than a lease, while every lease in it grows old."""
     length = LEASE_S + 1
-    admin(arena).client_pause(length * 1000, all=True)
+    arena.as_admin().client_pause(length * 1000, all=True)
     time.sleep(length)
 
 
@@ -81,7 +75,7 @@ HANDS: dict[str, Callable[[Arena], None]] = {
 
 
 def add_user(arena: Arena) -> None:
-    admin(arena).execute_command(
+    arena.as_admin().execute_command(
         *("ACL", "SETUSER", USER, "reset", "on", f">{PASSWORD}", "~*", "&*", "+@all")
     )
 
@@ -172,3 +166,20 @@ def test_a_server_that_stands_still_for_longer_than_a_lease_costs_nobody_a_deliv
     assert not verdict.lost and not verdict.dead
     assert not verdict.repeats, verdict.repeats[:5]
     assert stats.done == verdict.jobs and stats.redelivered == 0
+
+
+if LONG:
+
+    @pytest.mark.parametrize("pool", POOLS)
+    @pytest.mark.parametrize("name", HANDS)
+    def test_stock_celery_beside_it(name: str, pool: Pool, stock_arena: Callable, report: Callable):
+        arena: Stock = stock_arena(prepare=add_user, user=(USER, PASSWORD))
+        fleet = arena.fleet(pool, size=WORKERS, supervised=True)
+        times = 20
+        jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1, 5]))
+        with feeding(arena, jobs, seconds=0.5 * times):
+            ends = _tamper_often(arena, HANDS[name], times)
+        arena.drained(within_s=300)
+        verdict, back_s = arena.verdict(), resumed_s(arena, ends)
+        note = f"{len(fleet.ended)} workers left for good"
+        report(row(name, arena, pool, verdict, faults=times, recovery_s=back_s, note=note))

@@ -8,16 +8,18 @@ from collections.abc import Callable
 import pytest
 
 from celeriac.chaos.processes import Fleet
-from tests.chaos.arena import POOLS, Pool
+from tests.chaos.arena import POOLS, Arena, Pool
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
-from tests.chaos.settings import scale
+from tests.chaos.settings import LONG, scale
+from tests.chaos.stock import Stock
 
+FAULT = "SIGTERM, deploy-like"
 WORKERS = 2
 LONGEST_MS = 300
 
 
-def _roll(arena: Celeriac, fleet: Fleet) -> float:
+def _roll(arena: Arena, fleet: Fleet) -> float:
     """Start a worker, stop one that is at work, and return how long it took to leave (seconds)."""
     fresh = fleet.add()
     if arena.random.random() < 0.25:
@@ -38,27 +40,45 @@ def _roll(arena: Celeriac, fleet: Fleet) -> float:
     return time.monotonic() - started
 
 
+def _deploys(arena: Arena, pool: Pool, *, jobs: int, rounds: int) -> float:
+    """Deploy again and again under load; return how long the slowest worker took to leave (seconds)."""
+
+    def length() -> float:
+        return arena.random.choice([0, 0, 1, 1, 1, 2, 2, 5, 5, 20, LONGEST_MS])
+
+    with arena.loaded(jobs, ms=length):
+        fleet = arena.fleet(pool, size=WORKERS)
+        slowest = max(_roll(arena, fleet) for _ in range(rounds))
+        while len(fleet.serving) < WORKERS:
+            fleet.add().wait_ready()
+    return slowest
+
+
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_storm_of_deploys_costs_nobody_a_delivery(
     pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena()
     rounds = scale(4, 25)
-
-    def length() -> float:
-        return arena.random.choice([0, 0, 1, 1, 1, 2, 2, 5, 5, 20, LONGEST_MS])
-
-    with arena.loaded(scale(100, 10_000), ms=length):
-        fleet = arena.fleet(pool, size=WORKERS)
-        slowest = max(_roll(arena, fleet) for _ in range(rounds))
-        while len(fleet.serving) < WORKERS:
-            fleet.add().wait_ready()
+    slowest = _deploys(arena, pool, jobs=scale(100, 10_000), rounds=rounds)
     stats = arena.drained(within_s=300)
     verdict = arena.verdict(dead=arena.dead())
     note = f"slowest exit {slowest:.1f} s"
-    report(row("SIGTERM, deploy-like", arena, pool, verdict, faults=rounds, note=note))
+    report(row(FAULT, arena, pool, verdict, faults=rounds, note=note))
     assert not verdict.lost and not verdict.dead
     assert not verdict.repeats, verdict.reasons
     assert all(run.finished is not None for run in arena.history.runs), "a running task was cut off"
     assert stats.done == verdict.jobs
     assert stats.redelivered == 0
+
+
+if LONG:
+
+    @pytest.mark.parametrize("pool", POOLS)
+    def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
+        arena: Stock = stock_arena()
+        rounds = 25
+        slowest = _deploys(arena, pool, jobs=10_000, rounds=rounds)
+        arena.drained(within_s=300)
+        note = f"slowest exit {slowest:.1f} s"
+        report(row(FAULT, arena, pool, arena.verdict(), faults=rounds, note=note))

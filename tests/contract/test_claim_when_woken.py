@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from celeriac.broker.connection import connect
+from celeriac.broker.embedded import EmbeddedServer
 from celeriac.broker.message import DONE, Message, NewMessage, Settlement
 from celeriac.broker.queue import Queue
 from celeriac.chaos.processes import eventually
@@ -28,8 +30,8 @@ def queue(redis_client: redis.Redis, queue_name: str) -> Queue:
 
 @pytest.fixture
 def far(valkey: Any, queue: Queue) -> Iterator[Queue]:
-    """The same queue over a connection of its own."""
-    client = valkey.client()
+    """The same queue over connections of its own, which bear its name."""
+    client = valkey.client(client_name=queue.name)
     yield Queue(client, queue.name)
     client.close()
 
@@ -41,10 +43,10 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def sleeper(queue: Queue) -> str:
-    """Wait until somebody sleeps on the server; return the number of its connection."""
+    """Wait until the far one sleeps on the server; return the number of its connection."""
 
     def found() -> str:
-        clients = queue.client.client_list()
+        clients = [it for it in queue.client.client_list() if it["name"] == queue.name]
         return next((it["id"] for it in clients if it["cmd"] == "blpop" and "b" in it["flags"]), "")
 
     return eventually(found)
@@ -127,29 +129,24 @@ def test_a_worker_that_wakes_takes_one_and_then_what_it_has_room_for(
     assert ready(queue) == 1
 
 
-def test_an_idle_worker_asks_less_than_twice_a_second(
-    valkey: Any, queue: Queue, far: Queue, threads: ThreadPoolExecutor
-) -> None:
-    consumer = Consumer(far, "w", slots=1)
-    over = threading.Event()
-
-    def idle() -> None:
-        while not over.is_set():
+def test_an_idle_worker_asks_less_than_twice_a_second(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server:  # one that nobody else asks anything
+        client = connect(server.url)
+        queue = Queue(client, "alone")
+        queue.declare(QueuePolicy())
+        consumer = Consumer(queue, "w", slots=1)
+        assert not consumer.claim()
+        before, started = calls(client), time.monotonic()
+        while time.monotonic() - started < 4 * LONGEST_WAIT_S:
             consumer.claim()
-
-    assert not consumer.claim()
-    before, started = calls(queue), time.monotonic()
-    asking = threads.submit(idle)
-    time.sleep(4 * LONGEST_WAIT_S)
-    over.set()
-    asking.result(5)
-    each_s = (calls(queue) - before) / (time.monotonic() - started)
+        each_s = (calls(client) - before) / (time.monotonic() - started)
+        client.close()
     assert 1 < each_s < 1.8
 
 
-def calls(queue: Queue) -> int:
+def calls(client: redis.Redis) -> int:
     """How many of a worker's requests the server has served."""
-    stats: Any = queue.client.info("commandstats")
+    stats: Any = client.info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("blpop", "evalsha"))
 
 
