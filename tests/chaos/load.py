@@ -7,6 +7,7 @@ import time
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 from random import Random
 from typing import Protocol
@@ -28,20 +29,28 @@ class Fed(Protocol):
 
 @contextmanager
 def feeding(arena: Fed, jobs: list[Job], *, seconds: float) -> Iterator[None]:
-    """Publish jobs in the background, spread over so many seconds."""
+    """Publish jobs in the background, spread over so many seconds.
+
+    When the block takes longer, they are published again, under other names: there is always work.
+    """
     start, step = time.monotonic(), seconds / len(jobs)
+    over = threading.Event()
 
     def feed() -> None:
         at = 0
-        while at < len(jobs):
-            size = arena.random.randint(1, 40)
-            arena.send_surely(jobs[at : at + size])
-            at += size
+        while at < len(jobs) or not over.is_set():
+            lap, first = divmod(at, len(jobs))
+            part = jobs[first : first + arena.random.randint(1, 40)]
+            arena.send_surely([replace(job, id=job.id + lap * "+") for job in part])
+            at += len(part)
             time.sleep(max(0.0, start + at * step - time.monotonic()))
 
     thread = threading.Thread(target=feed, daemon=True)
     thread.start()
-    yield
+    try:
+        yield
+    finally:
+        over.set()
     thread.join(120)
     assert not thread.is_alive(), "the producer is stuck"
 

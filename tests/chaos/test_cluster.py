@@ -56,11 +56,11 @@ def test_slots_move_and_primaries_die(
     arena: Clustered = clustered_arena(binary=kind.binary())
     for name in arena.queues:
         arena.fleet(pool, "-Q", name)
-    rounds, each = scale(1, 20), scale(500, 20_000)
+    rounds, each = scale(1, 8), scale(500, 5_000)
     with ExitStack() as stack:
         for name in arena.queues:
             jobs = arena.jobs(each, name, ms=lambda: arena.random.choice([0, 0, 1, 5]))
-            stack.enter_context(feeding(arena, jobs, seconds=5.0 * rounds))
+            stack.enter_context(feeding(arena, jobs, seconds=scale(5, 120)))
         _harm(arena, rounds)
     _all_resume(arena)
     eventually(lambda: not arena.waiting(), within_s=60, what=lambda: f"{arena.waiting()} wait")

@@ -96,7 +96,7 @@ def test_a_full_disk_stops_all_and_costs_nothing(
             ends.append(time.monotonic())
             eventually(lambda: not _refused(arena), within_s=20, what="it writes again")
     all_resume(arena, fleet)
-    stats = arena.drained(within_s=60)
+    stats = arena.drained(within_s=scale(60, 300))
     verdict = arena.verdict(dead=arena.dead())
     recovery_s, note = resumed_s(arena, ends), server.name
     report(row(FAULT, arena, pool, verdict, faults=times, recovery_s=recovery_s, note=note))
@@ -125,7 +125,7 @@ def test_a_server_that_writes_always_ends_on_a_full_disk_and_has_promised_nothin
             arena.journal.append(Fault(kind="broker", at=at, until=ends[-1]))
             eventually(lambda: arena.ended_since(ends[-1]), within_s=20, what="work goes on")
     all_resume(arena, fleet)
-    stats = arena.drained(within_s=60)
+    stats = arena.drained(within_s=scale(60, 300))
     verdict = arena.verdict(dead=arena.dead())
     name, recovery_s = "disk full, AOF always", resumed_s(arena, ends)
     report(row(name, arena, pool, verdict, faults=times, recovery_s=recovery_s, note=verdict.why))

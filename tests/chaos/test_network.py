@@ -49,11 +49,11 @@ def test_connections_that_are_cut_cost_nothing(
     arena: Celeriac = celeriac_arena(proxied=True)
     fleet = arena.fleet(pool, size=WORKERS)
     cuts = scale(4, 60)
-    jobs = work(scale(3_000, 60_000), ms=lambda: arena.random.choice([0, 0, 1, 5]))
+    jobs = work(scale(3_000, 20_000), ms=lambda: arena.random.choice([0, 0, 1, 5]))
     with feeding(arena, jobs, seconds=0.6 * cuts):
         ends = _cut_often(arena, cuts)
     all_resume(arena, fleet)
-    stats = arena.drained(within_s=60)
+    stats = arena.drained(within_s=scale(60, 300))
     verdict = arena.verdict(dead=arena.dead())
     note = f"{arena.logs('holding what is leased')} times a worker noticed"
     recovery_s = resumed_s(arena, ends)
@@ -73,7 +73,7 @@ def test_one_percent_of_resets_costs_nothing(
     arena: Celeriac = celeriac_arena(proxied=True)
     fleet = arena.fleet(pool, size=WORKERS)
     network(arena).reset_chance = 0.01
-    jobs = work(scale(3_000, 100_000), ms=lambda: arena.random.choice([0, 1, 1, 5]))
+    jobs = work(scale(3_000, 30_000), ms=lambda: arena.random.choice([0, 1, 1, 5]))
     with feeding(arena, jobs, seconds=scale(2, 60)):
         pass
     stats = arena.drained(within_s=120)
@@ -88,7 +88,7 @@ def test_one_percent_of_resets_costs_nothing(
     assert stats.redelivered == 0
 
 
-@pytest.mark.parametrize("pool", POOLS if LONG else ["threads"])
+@pytest.mark.parametrize("pool", POOLS)
 def test_a_far_away_broker_slows_nobody_who_need_not_ask(
     pool: Pool, celeriac_arena: Callable, report: Callable
 ):
@@ -106,6 +106,7 @@ def test_a_far_away_broker_slows_nobody_who_need_not_ask(
     report(row("300 ms latency", arena, pool, verdict, faults=1, note=note))
     assert not verdict.lost and not verdict.dead and not verdict.repeats
     assert stats.redelivered == 0, "a lease ran out"
+    assert not arena.logs("lost its lease")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_a_worker_in_a_black_hole_is_replaced_and_found_out(
             time.sleep(LEASE_S + 1)
         until = time.monotonic()
     arena.journal.append(Fault(kind="cut", at=at, until=until, group=lamed.group))
-    arena.drained(within_s=60)
+    arena.drained(within_s=scale(60, 300))
     back_s = _back_at_work(arena, lamed, within_s=SILENCE_S + 10)
     stats = arena.drained()
     verdict = arena.verdict(dead=arena.dead())

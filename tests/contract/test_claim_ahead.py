@@ -12,7 +12,8 @@ from celeriac.broker.queue import Queue, QueueNotDeclared
 from celeriac.chaos.processes import eventually
 from celeriac.spec.policies import QueuePolicy
 from celeriac.worker.consumer import Consumer
-from celeriac.worker.keeper import STUCK_S, Keeper
+from celeriac.worker.keeper import STUCK_S, TICK_S, Keeper
+from celeriac.worker.prefetch import Prefetch
 
 COUNT = 600
 
@@ -25,14 +26,14 @@ def queue(redis_client: redis.Redis, queue_name: str) -> Queue:
 
 
 @pytest.fixture
-def consumer(queue: Queue) -> Consumer:
+def consumer(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> Consumer:
     """A consumer that has run a few short messages, holds some, and has asked for more."""
     consumer = Consumer(queue, "w", slots=1)
+    consumer.prefetch.observe(1e-6)
+    monkeypatch.setattr(consumer.prefetch, "observe", lambda run_s: None)  # however busy we are
     queue.publish([NewMessage(id=str(number), task="t", body=b"") for number in range(COUNT)])
     assert consumer.claim()
-    run(consumer, 1)
-    assert consumer.claim()
-    run(consumer, 200)
+    run(consumer, 201)
     consumer.claim_ahead()
     assert consumer.asking
     return consumer
@@ -87,7 +88,8 @@ def test_a_long_task_keeps_nobody_from_what_was_asked_for_before_it(
 ) -> None:
     leased(queue, consumer.waiting.qsize() + 1)
     while not consumer.waiting.empty():
-        consumer.waiting.get_nowait()  # all run now, for a long time
+        message = consumer.waiting.get_nowait()
+        assert message is not None and consumer.begin(message)  # all run now, for a long time
     keeper = Keeper(consumer)
     consumer.last_take = time.monotonic() - STUCK_S
     keeper.start()
@@ -96,6 +98,49 @@ def test_a_long_task_keeps_nobody_from_what_was_asked_for_before_it(
     )
     keeper.stop()
     assert queue.stats().redelivered == 0
+
+
+def test_nothing_that_waits_goes_back_while_its_worker_talks_to_a_broker_far_away(
+    queue: Queue, consumer: Consumer
+) -> None:
+    assert not consumer.running and not consumer.waiting.empty()
+    ready = queue.stats().ready
+    keeper = Keeper(consumer)
+    consumer.last_take = time.monotonic() - STUCK_S
+    keeper.start()
+    begun = keeper.beat
+    eventually(lambda: keeper.beat > begun + 3 * TICK_S, within_s=5)
+    keeper.stop()
+    assert consumer.asking and queue.stats().ready == ready
+
+
+def test_what_was_asked_for_is_renewed_with_the_rest(queue: Queue, consumer: Consumer) -> None:
+    held = consumer.waiting.qsize()
+    queue.lease_ms = 300
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:  # no claim: the worker has enough to run
+        assert consumer.renew()
+        assert not queue.watch()
+        time.sleep(0.05)
+    assert consumer.waiting.qsize() > held
+    queue.lease_ms = 15_000
+    assert queue.stats().redelivered == 0
+
+
+def test_a_far_away_broker_is_asked_to_settle_once_a_trip(queue: Queue) -> None:
+    queue.publish([NewMessage(id=str(number), task="t", body=b"") for number in range(3)])
+    for trip_s, due in ((0.001, True), (0.5, False)):
+        consumer = Consumer(queue, "w", slots=1)
+        assert consumer.claim()
+        message = consumer.waiting.get_nowait()
+        assert message is not None and consumer.begin(message)
+        consumer.prefetch = Prefetch(1)
+        consumer.prefetch.observe_trip(trip_s)
+        assert not consumer.note_end(Settlement(message, DONE, 1))
+        now = time.monotonic()
+        assert consumer.settle_is_due(now + 0.1) is due
+        assert consumer.settle_is_due(now + 0.6)
+        assert consumer.settle()
 
 
 def test_an_answer_that_is_lost_is_taken_back(queue: Queue, consumer: Consumer) -> None:

@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Finished messages are settled when so many wait, or when the oldest has waited so long.
+#: Finished messages are settled when so many wait, or when the oldest has waited so long; where the broker is
+#: farther away than that, for one round trip: a pool of one thread does nothing else while it settles.
 SETTLE_MESSAGES = 128
 SETTLE_AFTER_S = 0.005
 #: An idle worker claims, and notices that it is to close, at least so often: a wake-up can be lost with a
@@ -167,8 +168,9 @@ class Consumer:
     def settle_is_due(self, now: float) -> bool:
         """Whether finished messages have waited long enough."""
         waiting = len(self._finished)
+        after_s = max(SETTLE_AFTER_S, self.prefetch.trip_s)
         return waiting > 0 and (
-            waiting >= SETTLE_MESSAGES or now - self._oldest_finished >= SETTLE_AFTER_S
+            waiting >= SETTLE_MESSAGES or now - self._oldest_finished >= after_s
         )
 
     # --- talking to the broker ------------------------------------------------------------------
@@ -295,6 +297,7 @@ class Consumer:
 
     def renew(self) -> bool:
         """Keep the leases of everything held, and note those that are gone; False when that failed."""
+        self.take_answer()  # what is in it is held too
         leases = list(self.running)
         ended = [*self._sent, *list(self._finished)]
         leases += [settlement.message.lease for settlement in ended]

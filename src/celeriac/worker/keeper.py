@@ -88,9 +88,10 @@ class Keeper:
 
     def _give_back(self) -> None:
         consumer = self.consumer
-        stuck = self._clock() - consumer.last_take > STUCK_S or consumer.closing.is_set()
+        # Nothing runs while a pool of one thread talks to a broker that is far away.
+        behind = bool(consumer.running) and self._clock() - consumer.last_take > STUCK_S
         holds = not consumer.waiting.empty() or consumer.asking
-        if consumer.returning or (stuck and holds):
+        if consumer.returning or ((behind or consumer.closing.is_set()) and holds):
             consumer.give_back()
 
     def _read_record(self) -> None:

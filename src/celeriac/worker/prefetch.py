@@ -14,6 +14,8 @@ from typing import Final
 TARGET_S: Final = 0.02
 #: And for how many of its round trips: one to claim in, one for what ended meanwhile to be settled.
 TRIPS: Final = 2
+#: What took longer, in seconds, was no distance: a broker or a worker that stood still.
+FARTHEST_S: Final = 1.0
 LARGEST: Final = 256
 #: The same where urgent messages come, and after how many claims without one nobody waits for more.
 URGENT_TARGET_S: Final = 0.002
@@ -52,6 +54,11 @@ class Prefetch:
             self._mean_s = mean + _WEIGHT * (run_s - mean)
 
     @property
+    def trip_s(self) -> float:
+        """The broker's distance, there and back, in seconds; 0 before it is known."""
+        return min(self._trip_s or 0.0, FARTHEST_S)
+
+    @property
     def capacity(self) -> int:
         """Messages to hold at most, running ones included."""
         if self._mean_s is None:
@@ -59,6 +66,6 @@ class Prefetch:
         target_s, most = TARGET_S, LARGEST
         if self._calm < CALM_CLAIMS:
             target_s, most = URGENT_TARGET_S, URGENT_LARGEST
-        target_s += TRIPS * (self._trip_s or 0.0)
+        target_s += TRIPS * self.trip_s
         ahead = self.slots * target_s / max(self._mean_s, 1e-6)
         return self.slots + min(most, int(ahead))

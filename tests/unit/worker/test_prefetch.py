@@ -6,6 +6,7 @@ import pytest
 
 from celeriac.worker.prefetch import (
     CALM_CLAIMS,
+    FARTHEST_S,
     LARGEST,
     TARGET_S,
     TRIPS,
@@ -89,3 +90,12 @@ def test_it_is_so_by_time_as_well() -> None:
         prefetch.observe(0.001)
     prefetch.observe_claim(urgent=True)
     assert prefetch.capacity == 4 + int(4 * URGENT_TARGET_S / 0.001)
+
+
+def test_a_broker_that_stood_still_is_not_far_away() -> None:
+    prefetch = Prefetch(4)
+    assert prefetch.trip_s == 0
+    prefetch.observe_trip(60)
+    assert prefetch.trip_s == FARTHEST_S
+    prefetch.observe_trip(0.01)
+    assert prefetch.trip_s == 0.01
