@@ -101,10 +101,13 @@ def watched(arena: Celeriac) -> Iterator[None]:
     queue.client.close()
 
 
-def _tamper_often(arena: Arena, hand: Callable[[Arena], None], times: int) -> list[float]:
+def _tamper_often(
+    arena: Arena, hand: Callable[[Arena], None], times: int, *, patience_s: float = 20
+) -> list[float]:
     ends = []
     for _ in range(times):
-        eventually(partial(arena.ended_since, time.monotonic()), within_s=20, what="work goes on")
+        ended = partial(arena.ended_since, time.monotonic())
+        eventually(ended, within_s=patience_s, what="work goes on")
         time.sleep(arena.random.uniform(0, 0.2))
         hand(arena)
         ends.append(time.monotonic())
@@ -178,7 +181,7 @@ if LONG:
         times = 20
         jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1, 5]))
         with feeding(arena, jobs, seconds=0.5 * times):
-            ends = _tamper_often(arena, HANDS[name], times)
+            ends = _tamper_often(arena, HANDS[name], times, patience_s=120)
         arena.drained(within_s=300)
         verdict, back_s = arena.verdict(), resumed_s(arena, ends)
         note = f"{len(fleet.ended)} workers left for good"
