@@ -30,7 +30,8 @@ class Prefetch:
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self._mean_s: float | None = None
-        self._trip_s: float | None = None
+        self.trip_s = 0.0
+        """The broker's distance, there and back, in seconds; 0 before it is known."""
         self._calm = CALM_CLAIMS
 
     def observe_claim(self, *, urgent: bool) -> None:
@@ -39,8 +40,8 @@ class Prefetch:
 
     def observe_trip(self, trip_s: float) -> None:
         """Take note of how long the broker took to answer: its distance is the least of late."""
-        least = self._trip_s
-        self._trip_s = trip_s if least is None else min(trip_s, least * 1.1 + 0.0001)
+        trip_s, least = min(trip_s, FARTHEST_S), self.trip_s
+        self.trip_s = min(trip_s, least * 1.1 + 0.0001) if least else trip_s
 
     def observe(self, run_s: float) -> None:
         """Take note of one run time. Called from any thread: a lost update does no harm."""
@@ -52,11 +53,6 @@ class Prefetch:
             self._mean_s = run_s
         else:
             self._mean_s = mean + _WEIGHT * (run_s - mean)
-
-    @property
-    def trip_s(self) -> float:
-        """The broker's distance, there and back, in seconds; 0 before it is known."""
-        return min(self._trip_s or 0.0, FARTHEST_S)
 
     @property
     def capacity(self) -> int:
