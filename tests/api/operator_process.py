@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -130,7 +131,7 @@ class OperatorProcess:
                     return int(answer.status), answer.read().decode()
             except urllib.error.HTTPError as error:
                 return error.code, error.read().decode()
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:  # it may end in mid-answer
                 return 0, str(error)
 
     def metric(self, name: str, **labels: str) -> float:
