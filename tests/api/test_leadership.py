@@ -102,7 +102,7 @@ def test_a_leader_that_lost_the_lease_writes_nothing_more_and_ends(
         return True
 
     until(stolen)
-    until(lambda: leader.get("/livez")[0] == 0, seconds=20)
+    until(lambda: leader.get("/livez")[0] == 0, seconds=8)
     assert "lost the Lease" in leader.log
     kube.declare("orders")
     leader.start()

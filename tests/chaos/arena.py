@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
-import redis
-
+from celeriac.broker.connection import connect
 from celeriac.broker.embedded import EmbeddedServer
 from celeriac.chaos.checker import Fault
 from celeriac.chaos.scene import LEASE_S, POOLS, SLOTS, Job, Pool, Scene, work
@@ -96,8 +95,7 @@ class Arena(Scene):
 
     def as_admin(self) -> Any:
         """A connection as the user who may do everything, past the proxy."""
-        url = self.server.url.replace("celeriac://", "redis://")
-        return redis.Redis.from_url(url, client_name="admin")
+        return connect(self.server.url, client_name="admin")
 
     @abstractmethod
     def open(self) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from celeriac.chaos.checker import Verdict
+from celeriac.chaos.processes import Fleet
 from celeriac.chaos.scene import Pool, Scene
 from celeriac.chaos.table import Row
+from tests.chaos.load import resumed_s
+from tests.chaos.stock import Stock
 
 
 def row(
@@ -29,3 +34,19 @@ def row(
         recovery_s=verdict.recovery_s if recovery_s is None else recovery_s,
         note=note,
     )
+
+
+def stock_row(
+    fault: str,
+    arena: Stock,
+    pool: Pool,
+    fleet: Fleet,
+    *,
+    faults: int,
+    ends: Iterable[float] = (),
+    note: str = "",
+) -> Row:
+    """Make stock Celery's line; ``ends`` are when its faults were over (monotonic seconds)."""
+    left = f"{note}{len(fleet.ended)} workers left for good"
+    recovery_s = resumed_s(arena, ends)
+    return row(fault, arena, pool, arena.verdict(), faults=faults, recovery_s=recovery_s, note=left)

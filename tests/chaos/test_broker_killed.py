@@ -18,7 +18,7 @@ from celeriac.chaos.table import Row
 from tests.chaos.arena import LEASE_S, POOLS, Arena, Job, Pool, work
 from tests.chaos.load import all_resume, feeding, resumed_s
 from tests.chaos.ours import Celeriac
-from tests.chaos.report import row
+from tests.chaos.report import row, stock_row
 from tests.chaos.settings import LONG, scale
 from tests.chaos.stock import Stock
 
@@ -139,5 +139,6 @@ if LONG:
         with feeding(arena, jobs, seconds=15):
             _kill_often(arena, fleet, kills=10)
         arena.drained()
-        note = f"{len(fleet.ended)} workers left for good and were started anew"
-        report(_line("broker SIGKILL, AOF always", arena, pool, arena.verdict(), note))
+        ends = [fault.until for fault in arena.journal]
+        name = "broker SIGKILL, AOF always"
+        report(stock_row(name, arena, pool, fleet, faults=len(ends), ends=ends))

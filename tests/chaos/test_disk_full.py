@@ -17,7 +17,7 @@ from celeriac.chaos.processes import eventually
 from tests.chaos.arena import LEASE_S, POOLS, Job, Pool, work
 from tests.chaos.load import all_resume, feeding, resumed_s
 from tests.chaos.ours import Celeriac
-from tests.chaos.report import row
+from tests.chaos.report import row, stock_row
 from tests.chaos.servers import Kind, servers
 from tests.chaos.settings import LONG, scale
 from tests.chaos.stock import Stock
@@ -157,6 +157,4 @@ if LONG:
                 ends.append(time.monotonic())
                 eventually(lambda: arena.ended_since(ends[-1]), within_s=60, what="work goes on")
         arena.drained(within_s=300)
-        verdict, back_s = arena.verdict(), resumed_s(arena, ends)
-        note = f"{len(fleet.ended)} workers left for good"
-        report(row(FAULT, arena, pool, verdict, faults=times, recovery_s=back_s, note=note))
+        report(stock_row(FAULT, arena, pool, fleet, faults=times, ends=ends))

@@ -18,7 +18,7 @@ from celeriac.chaos.processes import eventually
 from tests.chaos.arena import POOLS, Arena, Job, Pool, work
 from tests.chaos.load import feeding
 from tests.chaos.ours import Celeriac
-from tests.chaos.report import row
+from tests.chaos.report import row, stock_row
 from tests.chaos.servers import servers
 from tests.chaos.settings import LONG, scale
 from tests.chaos.stock import Stock
@@ -150,5 +150,4 @@ if LONG:
             time.sleep(10)
             _limit(arena, 2**30)
         arena.drained(within_s=300)
-        note = f"{len(fleet.ended)} workers left for good"
-        report(row(FAULT, arena, pool, arena.verdict(), faults=1, note=note))
+        report(stock_row(FAULT, arena, pool, fleet, faults=1))

@@ -16,7 +16,7 @@ from tests.chaos.arena import LEASE_S, POOLS, SLOTS, Arena, Pool, work
 from tests.chaos.load import all_resume, feeding, resumed_s
 from tests.chaos.ours import Celeriac
 from tests.chaos.proxy import Proxy
-from tests.chaos.report import row
+from tests.chaos.report import row, stock_row
 from tests.chaos.settings import LONG, scale
 from tests.chaos.stock import Stock
 
@@ -168,8 +168,5 @@ if LONG:
         with feeding(arena, jobs, seconds=0.6 * cuts):
             ends = _cut_often(arena, cuts)
         arena.drained()
-        verdict = arena.verdict()
-        note = f"{len(verdict.unexplained)} runs repeated, {len(fleet.ended)} workers left for good"
-        back_s = resumed_s(arena, ends)
-        name = "connection cut"
-        report(row(name, arena, pool, verdict, faults=cuts, recovery_s=back_s, note=note))
+        note = f"{len(arena.verdict().unexplained)} runs repeated, "
+        report(stock_row("connection cut", arena, pool, fleet, faults=cuts, ends=ends, note=note))

@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from celeriac import BulkInterrupted, Client, Job, Progress, report_progress
+from celeriac.broker.connection import connect
 from celeriac.broker.embedded import EmbeddedServer
 from celeriac.broker.queue import Queue
 from celeriac.client import progress
@@ -158,7 +159,7 @@ def test_a_server_that_is_full_from_the_start_is_told_as_such(
     tmp_path: Path, queue_name: str
 ) -> None:
     with EmbeddedServer(tmp_path) as server, Client(server.url) as client:
-        admin = redis.Redis.from_url(server.url.replace("celeriac://", "redis://"))
+        admin = connect(server.url)
         Queue(admin, queue_name).declare(QueuePolicy())
         admin.config_set("maxmemory", "1mb")
         with pytest.raises(BulkInterrupted, match="the broker is full") as caught:
@@ -175,7 +176,7 @@ def test_what_cannot_be_sent_leaves_the_chunk_before_it_whole(
         raise LookupError("the source ran dry")
 
     with EmbeddedServer(tmp_path) as server, Client(server.url) as client:
-        admin = redis.Redis.from_url(server.url.replace("celeriac://", "redis://"))
+        admin = connect(server.url)
         for call in range(1, 20):
             with pytest.raises(LookupError, match="ran dry"):
                 client.send_many(queue_name, jobs())

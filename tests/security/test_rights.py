@@ -39,7 +39,7 @@ class Shop(Target):
         return f"celeriac://{name}:pw@{host}/0?prefix={PREFIX}"
 
     def open(self) -> None:
-        self.admin = connect(self.server.url)
+        self.admin = self.as_admin()
         self.login = self.user("worker", *acl_rule(PREFIX).split())
         self.queue = Queue(connect(self.login), "chaos", prefix=PREFIX, lease_ms=2000)
         self.queue.declare(QueuePolicy())
