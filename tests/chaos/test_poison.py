@@ -31,8 +31,12 @@ def _mix(arena: Arena, healthy: int) -> list[str]:
 
 def _note_suicides(arena: Arena, poison: list[str]) -> int:
     """Enter into the journal what the poison did to its neighbours."""
-    suicides = [run for run in arena.history.read().runs if run.job in poison]
-    arena.journal += [Fault(kind="kill", at=run.started, pid=run.pid) for run in suicides]
+    runs = arena.history.read().runs
+    suicides = [run for run in runs if run.job in poison]
+    for pid in {run.pid for run in suicides}:
+        # A busy machine lets neighbours work on between the poison's note and its deed.
+        last = max(run.finished or run.started for run in runs if run.pid == pid)
+        arena.journal.append(Fault(kind="kill", at=last, pid=pid))
     return len(suicides)
 
 
