@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from math import inf
 
 from celeriac.worker.consumer import Consumer
 from celeriac.worker.machine import Thread
@@ -41,7 +42,7 @@ class Keeper:
         self.consumer = consumer
         self._clock = consumer.machine.monotonic
         self.beat = self._clock()
-        self._deadline: float | None = None
+        self._deadline = inf
         self._stopped = consumer.machine.event()
         self._thread: Thread = consumer.machine.thread(self.run, name="celeriac-keeper")
         self._on_overrun = on_overrun or _leave
@@ -60,7 +61,7 @@ class Keeper:
         while not self._stopped.wait(TICK_S):
             self._tick()
             now = self._clock()
-            if self._deadline is not None and now >= self._deadline:
+            if now >= self._deadline:
                 consumer = self.consumer
                 logger.warning("the grace time is over: %d messages go back", len(consumer.running))
                 consumer.give_back_all()
@@ -102,8 +103,11 @@ class Keeper:
             self.consumer.read_record()
 
     def close_by(self, deadline: float) -> None:
-        """Start the drain: at ``deadline`` (monotonic) the rest is handed back and the process ends."""
-        self._deadline = deadline
+        """Start the drain: at ``deadline`` (monotonic) the rest is handed back and the process ends.
+
+        The earliest counts: a second signal may come while the first one is still being handled.
+        """
+        self._deadline = min(deadline, self._deadline)
 
     def stop(self) -> None:
         """End the thread."""
