@@ -30,21 +30,22 @@ DEDUP_SECONDS = "celeriac_dedup_seconds"
 DEDUP_SECONDS_DEFAULT = 3600
 _LEFT_OUT = _ELSEWHERE | {DEDUP_KEY, DEDUP_SECONDS}
 
-#: Celery's headers whose default is null, zero or empty: left out when they are any of that.
-#: `ignore_result` is not among them: there null means that the task's own setting decides.
-_EMPTY_BY_DEFAULT = frozenset(
-    {
-        "shadow",
-        "group",
-        "group_index",
-        "retries",
-        "parent_id",
-        "replaced_task_nesting",
-        "stamped_headers",
-        "stamps",
-    }
-)
-_NO_LIMITS = ([None, None], (None, None))
+#: What Celery says where nothing was said (`celery.app.amqp.AMQP.as_task_v2`): left out, and filled in again.
+#: Only the very default: the first member of a group has the index 0, and a shadow may be an empty text.
+#: `ignore_result` is not among them where it is null: that means that the task's own setting decides.
+_DEFAULTS: dict[str, Any] = {
+    "lang": "py",
+    "shadow": None,
+    "group": None,
+    "group_index": None,
+    "retries": 0,
+    "timelimit": [None, None],
+    "parent_id": None,
+    "ignore_result": False,
+    "replaced_task_nesting": 0,
+    "stamped_headers": None,
+    "stamps": {},
+}
 _PROPERTIES = ("reply_to", "priority")
 _NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
@@ -62,16 +63,10 @@ def encode(
     h = {
         name: value
         for name, value in headers.items()
-        if (value or name not in _EMPTY_BY_DEFAULT) and name not in _LEFT_OUT
+        if name not in _LEFT_OUT and not _is_default(name, value)
     }
     if h.get("root_id") == id_:
         h.pop("root_id", None)
-    if h.get("lang") == "py":
-        del h["lang"]
-    if h.get("ignore_result") is False:
-        del h["ignore_result"]
-    if h.get("timelimit", _NO_LIMITS[0]) in _NO_LIMITS:
-        h.pop("timelimit", None)
     head: dict[str, Any] = {}
     if h:
         head["h"] = h
@@ -92,24 +87,42 @@ def encode(
 def decode(head: bytes, id: str, task: str) -> Decoded:
     """Unpack a head into headers, properties, content type and content encoding.
 
-    Headers with a null or empty default stay absent: Celery's own request object fills them in. A signature
+    Headers whose default is null stay absent: Celery's own request object fills them in. A signature
     is passed over. Raises ValueError for a head that is not what `encode` writes.
     """
     head = unsigned(head)
+    headers = {
+        "id": id,
+        "task": task,
+        "root_id": id,
+        "lang": "py",
+        "retries": 0,
+        "timelimit": [None, None],
+        "ignore_result": False,
+        "replaced_task_nesting": 0,
+        "stamps": {},
+    }
     if not head:
-        headers = {"id": id, "task": task, "root_id": id, "ignore_result": False}
         return headers, {"correlation_id": id, "reply_to": ""}, JSON, UTF_8
     try:
         loaded = _loads(head)
         h, p = loaded.get("h", {}), loaded.get("p", {})
         content = loaded.get("ct", JSON), loaded.get("ce", UTF_8)
-        headers = {"id": id, "task": task, "root_id": id, "ignore_result": False, **h}
+        headers.update(h)
         properties = {"correlation_id": id, "reply_to": "", **p}
     except Exception as error:  # types of kombu's, or of an app's own, raise what they like
         raise ValueError(f"the head of a message must be a JSON object: {error}") from error
     if not all(isinstance(it, str) for it in content):
         raise ValueError("content type and encoding must be texts")
     return headers, properties, *content
+
+
+def _is_default(name: str, value: Any) -> bool:
+    if name not in _DEFAULTS:
+        return False
+    default = _DEFAULTS[name]
+    # False is no 0, and 0 no null, though Python finds some of them equal.
+    return value is default or (type(value) is type(default) and value == default)
 
 
 def json_body(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:

@@ -40,6 +40,8 @@ _METHODS = frozenset(
 #: More than any count or number of seconds that makes sense, and less than what C code can hold.
 _MOST = 2**31
 
+_NO_LIMITS = [None, None]
+
 #: What Celery calls these priorities. A normal message is one without.
 _NUMBERS = {"high": 0, "normal": None, "low": 9}
 
@@ -183,8 +185,9 @@ def _check(headers: dict[str, Any]) -> None:
     """Look at the headers that this worker itself relies on. Raises ValueError."""
     if not _METHODS.isdisjoint(headers):
         raise ValueError(f"no header may be named {', '.join(_METHODS & headers.keys())}")
-    if headers.get("timelimit") is not None:
-        hard, soft = headers["timelimit"]
+    limits = headers.get("timelimit")
+    if limits is not None and limits != _NO_LIMITS:
+        hard, soft = limits
         if not all(it is None or _is_number(it) for it in (hard, soft)):
             raise ValueError("a time limit must be a number of seconds")
     for name in ("max_attempts", "retries"):

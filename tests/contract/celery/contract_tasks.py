@@ -34,6 +34,16 @@ def total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
+@app.task(name="same")
+def same(value: Any) -> Any:
+    return value
+
+
+@app.task(name="collect")
+def collect(values: list[Any]) -> list[Any]:
+    return values
+
+
 @app.task(name="label")
 def label(text: str, key: str) -> None:
     note(text, key=key)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 from celery import chain, chord, group
 from contract_app import app
-from contract_tasks import add, fail, ignored, note_error, note_result, succeed_at, total
+from contract_tasks import (
+    add,
+    collect,
+    fail,
+    ignored,
+    note_error,
+    note_result,
+    same,
+    succeed_at,
+    total,
+)
 from contract_worker import Watched
 
 
@@ -26,6 +36,17 @@ def test_chord(worker: Watched) -> None:
     assert result.get(timeout=10) == 90
     worker.settled()
     assert worker.texts(result) == ["ran"]
+
+
+def test_a_chord_hands_its_members_on_in_their_order(worker: Watched) -> None:
+    header = [same.s(n).set(queue=worker.name) for n in range(4)]
+    result = chord(header)(collect.s().set(queue=worker.name))
+    assert result.get(timeout=10) == [0, 1, 2, 3]
+
+
+def test_a_group_behind_a_chain_keeps_its_order(worker: Watched) -> None:
+    flow = chain(same.s(1), group(add.s(n) for n in range(3)), collect.s(), same.s())
+    assert flow.apply_async(queue=worker.name).get(timeout=10) == [1, 2, 3]
 
 
 def test_a_chain_that_ends_in_a_chord(worker: Watched) -> None:

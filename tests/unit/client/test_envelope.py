@@ -9,11 +9,13 @@ from uuid import UUID
 
 import pytest
 from celery import Celery
+from celery.app.task import Context
 from hypothesis import given
 from hypothesis import strategies as st
 
 from celeriac.client.envelope import decode, encode, task_message
 
+NAMES = ("group", "group_index", "shadow", "parent_id", "stamped_headers", "origin")
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 
 
@@ -35,7 +37,17 @@ def test_an_empty_head_is_no_bytes() -> None:
 
     assert encode(headers, {"correlation_id": "id1", "reply_to": ""}) == b""
     assert decode(b"", "id1", "t.x") == (
-        {"id": "id1", "task": "t.x", "root_id": "id1", "ignore_result": False},
+        {
+            "id": "id1",
+            "task": "t.x",
+            "root_id": "id1",
+            "lang": "py",
+            "retries": 0,
+            "timelimit": [None, None],
+            "ignore_result": False,
+            "replaced_task_nesting": 0,
+            "stamps": {},
+        },
         {"correlation_id": "id1", "reply_to": ""},
         "application/json",
         "utf-8",
@@ -63,8 +75,51 @@ def test_what_differs_comes_back(headers: dict[str, Any]) -> None:
     assert {name: decoded.get(name, "missing") for name in headers} == headers
 
 
-def test_a_group_index_of_zero_is_the_default_that_celery_assumes() -> None:
-    assert b"group_index" not in encode({**celerys_headers(), "group": "g", "group_index": 0})
+def as_a_task_sees_them(headers: dict[str, Any]) -> dict[str, Any]:
+    """The request of a running task, less what the broker and the worker say of it."""
+    fields = vars(Context(headers)).copy()
+    for name in ("argsrepr", "kwargsrepr", "eta", "expires"):
+        fields.pop(name, None)
+    return {**{name: getattr(Context, name) for name in NAMES}, **fields}
+
+
+texts = st.sampled_from([None, "", "t"])
+#: What Celery's own producer may say, in the words of its `as_task_v2`.
+options = st.fixed_dictionaries(
+    {},
+    optional={
+        "group_id": texts,
+        "group_index": st.none() | st.integers(0, 3),
+        "retries": st.integers(0, 3),
+        "time_limit": st.none() | st.integers(0, 3) | st.floats(0, 3),
+        "soft_time_limit": st.none() | st.integers(0, 3),
+        "root_id": st.none() | st.sampled_from(["id1", "another", ""]),
+        "parent_id": texts,
+        "shadow": texts,
+        "origin": texts,
+        "ignore_result": st.none() | st.booleans(),
+        "replaced_task_nesting": st.integers(0, 3),
+        "stamped_headers": st.none() | st.just([]) | st.just(["tenant", "zero"]),
+    },
+)
+
+
+@given(options)
+def test_a_task_sees_what_celerys_own_message_would_have_told(options: dict[str, Any]) -> None:
+    # send_task says which is the root; as_task_v2 itself leaves it open.
+    headers = celerys_headers(**{"root_id": "id1", "tenant": "", "zero": 0, **options})
+
+    decoded = decode(encode(headers), "id1", "t.x")[0]
+
+    assert as_a_task_sees_them(decoded) == as_a_task_sees_them(headers)
+    for name, value in decoded.items():  # Python finds False and 0 equal
+        assert type(value) is type(headers[name])
+
+
+def test_the_first_member_of_a_group_keeps_its_place() -> None:
+    headers = {**celerys_headers(), "group": "g", "group_index": 0}
+
+    assert decode(encode(headers), "id1", "t.x")[0]["group_index"] == 0
 
 
 def test_times_and_copies_of_the_payload_are_left_out() -> None:
