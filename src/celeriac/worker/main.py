@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from billiard import util as billiard_util
 from celery import Celery, signals
 from celery.app.trace import setup_worker_optimizations
+from celery.concurrency import get_implementation
 
 from celeriac.broker import signing
 from celeriac.broker.connection import connect, from_environment, parse
@@ -67,13 +68,22 @@ def run_worker(app: Celery, options: WorkerOptions) -> int:
 
 
 class Worker:
-    """A worker process and what runs in it."""
+    """A worker process and what runs in it.
+
+    It is the sender of Celery's worker signals: whoever hears them (Celery's Django fixup, APMs) finds
+    what they look for in Celery's own `WorkController`.
+    """
+
+    logfile = pidfile = None
 
     def __init__(self, app: Celery, options: WorkerOptions) -> None:
         check(options)
         self.app = app
         self.options = options
         self.name = options.name or f"{options.queue}@{socket.gethostname()}:{os.getpid()}"
+        self.hostname = self.name
+        self.concurrency = options.concurrency
+        self.loglevel = options.log_level
         self._url = parse(options.broker or from_environment())
         self._signing = signing.from_environment()
         slots = {"solo": 1, "prefork": 0}.get(options.pool, options.concurrency)
@@ -89,6 +99,13 @@ class Worker:
         self._stops = 0
         #: Who started this worker, and does not want it to live on alone; 0 when nobody said so.
         self._parent = int(os.environ.get("CELERIAC_PARENT_PID", "0"))
+
+    @cached_property
+    def pool_cls(self) -> type:
+        """Celery's class of the same kind of pool: nobody makes one, but its module tells the kind."""
+        kind = "threads" if self.options.pool == "asyncio" else self.options.pool
+        found: type = get_implementation(kind)
+        return found
 
     def run(self) -> None:
         """Run until drained."""
