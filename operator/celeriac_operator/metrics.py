@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from celeriac.broker.message import QueueStats
-from celeriac.gateway.metrics import (
+from celeriac.control.metrics import (
     Scaling,
     counter_families,
     gauge_families,

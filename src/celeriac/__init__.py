@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from celeriac.client import schemes as _schemes
+from celeriac.transport import registration as _registration
 
 if TYPE_CHECKING:
     from celeriac.broker.message import Receipt
@@ -48,7 +48,7 @@ __all__ = [
     "report_progress",
 ]
 
-_schemes.register()
+_registration.register()
 
 
 def __getattr__(name: str) -> Any:

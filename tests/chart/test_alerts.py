@@ -29,7 +29,7 @@ RULES: dict[str, dict[str, Any]] = {
 PARTS = ("Meaning", "Impact", "Diagnosis", "Mitigation")
 #: Labels that Prometheus gives to whatever it scrapes.
 TARGET = {"namespace", "job", "pod"}
-GOLDEN = ROOT / "tests/unit/gateway/golden.txt"
+GOLDEN = ROOT / "tests/unit/control/golden_metrics.txt"
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from kombu.common import Broadcast
 
 from celeriac import MessageRefused
 from celeriac.broker.queue import Queue
-from celeriac.broker.transport import Transport
+from celeriac.transport.channel import Transport
 
 
 @pytest.fixture

@@ -26,10 +26,10 @@ from celeriac.broker.embedded import EmbeddedServer
 from celeriac.broker.many import queues
 from celeriac.broker.message import Message, NewMessage
 from celeriac.broker.queue import Queue
-from celeriac.broker.transport import TaskQueueNotConsumable
-from celeriac.client.amqp import TaskProducerPool
 from celeriac.client.envelope import decode
 from celeriac.spec.policies import Limits, QueuePolicy
+from celeriac.transport.amqp import TaskProducerPool
+from celeriac.transport.channel import TaskQueueNotConsumable
 
 
 def make_app(url: str, **conf: Any) -> Celery:

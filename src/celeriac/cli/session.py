@@ -35,10 +35,10 @@ from celeriac.cli import display, view
 from celeriac.cli.errors import BadInput, Problem, Unreachable
 from celeriac.cli.state import FOLDER, StateFolder
 from celeriac.cli.up import METRICS_PORT
+from celeriac.control import metrics
 from celeriac.control.broker import RedisBroker
 from celeriac.control.loop import Loop
 from celeriac.control.source import FileSource
-from celeriac.gateway import metrics
 from celeriac.spec.load import SpecError
 from celeriac.spec.status import MessageQueueStatus
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from celeriac.broker.message import NewMessage, Priority
 from celeriac.broker.signing import unsigned
+from celeriac.client.notation import notation
 
 JSON = "application/json"
 UTF_8 = "utf-8"
@@ -177,10 +178,7 @@ def _ms_until(when: str | datetime, now: datetime, timezone: tzinfo) -> int:
 
 
 def _rich(value: Any) -> Any:
-    # Imported only when needed: datetimes, UUIDs and decimals in headers, in kombu's notation.
-    from kombu.utils.json import JSONEncoder
-
-    return JSONEncoder().default(value)
+    return notation.default(value)
 
 
 _encoder = json.JSONEncoder(
@@ -192,8 +190,4 @@ _encode_ascii = json.JSONEncoder(separators=(",", ":"), default=_rich).encode
 
 
 def _loads(head: bytes) -> Any:
-    if b'"__type__"' in head:
-        from kombu.utils.json import loads
-
-        return loads(head)
-    return json.loads(head)
+    return notation.loads(head) if b'"__type__"' in head else json.loads(head)

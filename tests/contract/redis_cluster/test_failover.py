@@ -14,7 +14,7 @@ from celeriac.broker.many import ManyQueues
 from celeriac.broker.message import QueueStats
 from celeriac.broker.queue import Queue
 from celeriac.chaos.processes import eventually
-from celeriac.gateway.metrics import read_all
+from celeriac.control.metrics import read_all
 from tests.contract.broker.handy import claim, drain, ids, policy, settle, some
 from tests.programs import program
 from tests.redis_cluster import PROGRAMS, RedisCluster, slot_of_queue

@@ -71,7 +71,7 @@ def test_every_condition_and_every_reason_is_explained() -> None:
 
 
 def test_every_metric_is_documented_and_nothing_else() -> None:
-    golden = (ROOT / "tests/unit/gateway/golden.txt").read_text().splitlines()
+    golden = (ROOT / "tests/unit/control/golden_metrics.txt").read_text().splitlines()
     suffix = {"counter": "_total", "info": "_info"}
     exported = {name + suffix.get(kind, "") for name, kind, *_ in map(str.split, golden)}
     table = page("operations.md").partition("| metric | type | labels |")[2].partition("\n\n")[0]

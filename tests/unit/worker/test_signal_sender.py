@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, cast, get_args
 
 import pytest
 from celery import Celery
@@ -17,7 +17,9 @@ POOLS = [pool.lower() for pool in get_args(Pool)]
 
 def worker(pool: str) -> Worker:
     app = Celery("test", set_as_current=False)
-    options = WorkerOptions(queue="q", pool=pool, concurrency=1, broker="celeriac://localhost:1")
+    options = WorkerOptions(
+        queue="q", pool=cast("Any", pool), concurrency=1, broker="celeriac://localhost:1"
+    )
     return Worker(app, options)
 
 

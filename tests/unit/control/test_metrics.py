@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from celeriac.broker.message import Histogram, QueueStats, WorkerSeen
-from celeriac.gateway.metrics import (
+from celeriac.control.metrics import (
     PortInUse,
     QueueCollector,
     Scaling,
@@ -84,7 +84,7 @@ def test_families_and_labels_are_those_of_the_golden_file() -> None:
         + (",".join(sorted({key for s in family.samples for key in s.labels} - {"le"})) or "-")
         for family in collector_of(Broker(MAIL)).collect()
     }
-    golden = Path(__file__).with_name("golden.txt").read_text().splitlines()
+    golden = Path(__file__).with_name("golden_metrics.txt").read_text().splitlines()
     assert sorted(families) == golden
 
 

@@ -23,7 +23,6 @@ from kombu.transport import redis as kombu_redis
 
 from celeriac.broker.connection import connection_class, connection_pool
 from celeriac.broker.keys import kombu_prefix
-from celeriac.broker.kombu_url import FROM_TRANSPORT_OPTIONS, adopt
 from celeriac.broker.message import NewMessage, Receipt
 from celeriac.client.envelope import task_message
 from celeriac.client.publisher import (
@@ -34,6 +33,7 @@ from celeriac.client.publisher import (
     priority_of,
     publisher_for,
 )
+from celeriac.transport.url import FROM_TRANSPORT_OPTIONS, adopt
 
 #: How kombu.common.Broadcast names each consumer's own queue.
 _BROADCAST = "bcast."

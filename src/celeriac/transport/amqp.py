@@ -1,8 +1,8 @@
 """How a Celery app publishes tasks to us: Celery's own way, less what our queues do not need.
 
-`celeriac.client.schemes` makes this the default `Celery.amqp_cls`. For an app whose broker URL is not ours,
-it is Celery's class unchanged. For one of ours, Celery's `send_task` still does the routing, signals, retry
-policy and canvas; only the producer it is handed is another. Task messages to a queue go straight to the
+`registration.py` makes this the default `Celery.amqp_cls`. For an app whose broker URL is not
+ours, it is Celery's class unchanged. For one of ours, Celery's `send_task` still does the routing, signals,
+retry policy and canvas; only the producer it is handed is another. Task messages to a queue go straight to the
 broker, without kombu's connection pool, entity declarations, base64 and second envelope; anything else
 (remote control, events, broadcasts) takes a real kombu producer. Nor are `argsrepr` and `kwargsrepr`
 computed: the body holds the arguments already.
@@ -25,9 +25,9 @@ from redis.exceptions import ConnectionError, TimeoutError
 
 from celeriac.broker.refusal import BrokerRefuses
 from celeriac.client.envelope import task_message
-from celeriac.client.plain import PlainSender, origin
 from celeriac.client.publisher import Publisher, priority_of, publisher_for
-from celeriac.client.schemes import SCHEMES
+from celeriac.transport.fast_path import FastPath, origin
+from celeriac.transport.registration import SCHEMES
 
 
 class AMQP(celery_amqp.AMQP):  # type: ignore[misc]
@@ -62,11 +62,11 @@ class AMQP(celery_amqp.AMQP):  # type: ignore[misc]
         return create
 
     @cached_property
-    def plain_sender(self) -> PlainSender | None:
+    def fast_path(self) -> FastPath | None:
         """The short way for plain calls; None when the broker is not ours, or the settings forbid it."""
         if not self._ours:
             return None
-        return PlainSender.of(self.app, self.producer_pool.publisher)
+        return FastPath.of(self.app, self.producer_pool.publisher)
 
     @property
     def producer_pool(self) -> Any:

@@ -18,8 +18,8 @@ from pydantic import BaseModel
 from celeriac.broker.message import Message
 from celeriac.broker.queue import Queue
 from celeriac.client.envelope import decode
-from celeriac.client.plain import PlainSender
 from celeriac.spec.policies import QueuePolicy
+from celeriac.transport.fast_path import FastPath
 
 
 class Order(BaseModel):
@@ -77,15 +77,15 @@ def queue(redis_client: redis.Redis, queue_name: str) -> Queue:
 def sent_plainly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of messages that went the short way."""
     ids: list[str] = []
-    send = PlainSender.send
+    send = FastPath.send
 
-    def watch(self: PlainSender, task: Any, args: Any, kwargs: Any, id: str, options: Any) -> Any:
+    def watch(self: FastPath, task: Any, args: Any, kwargs: Any, id: str, options: Any) -> Any:
         result = send(self, task, args, kwargs, id, options)
         if result is not None:
             ids.append(id)
         return result
 
-    monkeypatch.setattr(PlainSender, "send", watch)
+    monkeypatch.setattr(FastPath, "send", watch)
     return ids
 
 

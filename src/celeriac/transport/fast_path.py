@@ -3,7 +3,7 @@
 Celery's `send_task` builds twenty headers, nearly all of them null, looks each setting up in a chain of
 mappings and borrows a producer, which together takes longer than the broker's answer. A call that has no
 callbacks, no place in a canvas, no signal receivers and no publishing options of its own becomes the same
-message without all that. Any other goes Celery's way: `PlainSender.send` leaves it alone.
+message without all that. Any other goes Celery's way: `FastPath.send` leaves it alone.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _host() -> str:
     return host
 
 
-class PlainSender:
+class FastPath:
     """Publishes the plain calls of one app's tasks. Threads may share it; it survives a fork."""
 
     def __init__(self, app: Celery, publisher: Publisher) -> None:
@@ -72,7 +72,7 @@ class PlainSender:
         self._tasks: dict[Any, _Plain | None] = {}
 
     @classmethod
-    def of(cls, app: Celery, publisher: Publisher) -> PlainSender | None:
+    def of(cls, app: Celery, publisher: Publisher) -> FastPath | None:
         """Make the sender of an app; None when its settings leave no call plain."""
         conf = app.conf
         json_is_kombus = registry._encoders["json"].encoder is kombu_json  # noqa: SLF001

@@ -46,8 +46,8 @@ def test_the_order_of_imports_does_not_matter(imports: str) -> None:
     )
 
     assert printed.split() == [
-        *("celeriac", "celeriacs", "sentinel", "celeriac.client.amqp"),
-        "celeriac.broker.transport",
+        *("celeriac", "celeriacs", "sentinel", "celeriac.transport.amqp"),
+        "celeriac.transport.channel",
     ]
 
 
@@ -66,7 +66,7 @@ def test_classes_of_ones_own_for_tasks_are_kept() -> None:
     assert run(
         "import celeriac\nfrom celery import Celery, Task\nclass Mine(Task): pass\n"
         "print(Celery(task_cls=Mine).Task.__mro__[1].__name__, Celery().Task.__mro__[1].__module__)"
-    ).split() == ["Mine", "celeriac.client.task"]
+    ).split() == ["Mine", "celeriac.transport.task"]
 
 
 def test_modules_look_as_if_nobody_had_been_there() -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from celeriac.client.notation import notation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,21 +22,34 @@ if TYPE_CHECKING:
     Action = Callable[[ModuleType], None]
 
 SCHEMES = ("celeriac", "celeriacs", "celeriac+sentinel", "celeriac+cluster")
-_TRANSPORT = "celeriac.broker.transport:Transport"
-_AMQP = "celeriac.client.amqp:AMQP"
+_TRANSPORT = "celeriac.transport.channel:Transport"
+_AMQP = "celeriac.transport.amqp:AMQP"
 _STOCK_AMQP = "celery.app.amqp:AMQP"
-_TASK = "celeriac.client.task:Task"
+_TASK = "celeriac.transport.task:Task"
 _STOCK_TASK = "celery.app.task:Task"
 
 
 def register() -> None:
     """Teach kombu the schemes, and Celery apps created from now on the fast way to publish."""
+    notation.default, notation.loads = _kombus_default, _kombus_loads
     wanted = {"kombu.transport": _add_transports, "celery.app.base": _set_publishing}
     for name in list(wanted):
         if name in sys.modules:
             wanted.pop(name)(sys.modules[name])
     if wanted:
         sys.meta_path.insert(0, _AfterImport(wanted))
+
+
+def _kombus_default(value: Any) -> Any:
+    from kombu.utils.json import JSONEncoder
+
+    return JSONEncoder().default(value)
+
+
+def _kombus_loads(text: bytes) -> Any:
+    from kombu.utils.json import loads
+
+    return loads(text)
 
 
 def _add_transports(kombu_transport: ModuleType) -> None:

@@ -1,7 +1,7 @@
 """The base class of an app's tasks: Celery's, whose `apply_async` takes the short way when a call is plain.
 
-`celeriac.client.schemes` makes this the default `Celery.task_cls`. An app with a task class of its own, and
-a task with another base, publish as Celery does.
+`registration.py` makes this the default `Celery.task_cls`. An app with a task class of its own, and a
+task with another base, publish as Celery does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Task(celery_task.Task):  # type: ignore[misc]
     ) -> Any:
         """Send the task; see Celery's `Task.apply_async`. Raises MessageRefused as well."""
         if not (producer or link or link_error or shadow):
-            sender = getattr(self._get_app().amqp, "plain_sender", None)
+            sender = getattr(self._get_app().amqp, "fast_path", None)
             if sender is not None:
                 task_id = task_id or new_id()
                 result = sender.send(self, args, kwargs, task_id, options)

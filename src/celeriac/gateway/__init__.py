@@ -1,1 +1,0 @@
-"""What the platform serves over HTTP, beside the broker."""
