@@ -1,11 +1,11 @@
 """How a Celery app publishes tasks to us: Celery's own way, less what our queues do not need.
 
-`registration.py` makes this the default `Celery.amqp_cls`. For an app whose broker URL is not
-ours, it is Celery's class unchanged. For one of ours, Celery's `send_task` still does the routing, signals,
-retry policy and canvas; only the producer it is handed is another. Task messages to a queue go straight to the
-broker, without kombu's connection pool, entity declarations, base64 and second envelope; anything else
-(remote control, events, broadcasts) takes a real kombu producer. Nor are `argsrepr` and `kwargsrepr`
-computed: the body holds the arguments already.
+`registration.py` makes this the default `Celery.amqp_cls`. For an app whose broker URL is not ours, it is
+Celery's class unchanged. For one of ours, Celery's `send_task` still does the routing, signals, retry policy
+and canvas; only the producer it is handed is another. Task messages to a queue go straight to the broker,
+without kombu's connection pool, entity declarations, base64 and second envelope; anything else (remote
+control, events, broadcasts) takes a real kombu producer. Nor are `argsrepr` and `kwargsrepr` computed: the
+body holds the arguments already.
 """
 
 from __future__ import annotations
