@@ -12,7 +12,7 @@ help:            ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
 
 demo: .venv/messaging  ## run the messaging application on this machine, from first message to dead letter
-	@$(BIN)/python -m messaging.demo
+	@$(BIN)/python -m celeriac_messaging.demo
 
 test: .venv/dev  ## run every test; what this machine cannot run is skipped, and named
 	@scripts/with-programs $(BIN)/pytest

@@ -29,7 +29,7 @@ CHARTS = ROOT / "charts"
 #: Copies, and what they are copies of.
 COPIES = {
     "charts/celeriac/files/rbac.yaml": "operator/celeriac_operator/rbac.yaml",
-    "charts/messaging/files/queues.yaml": "src/messaging/queues.yaml",
+    "charts/messaging/files/queues.yaml": "src/celeriac_messaging/queues.yaml",
 }
 
 

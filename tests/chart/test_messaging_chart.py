@@ -8,14 +8,14 @@ import pytest
 import yaml
 
 from celeriac.spec.queue import MessageQueue
+from celeriac_messaging.settings import from_environment
 from celeriac_operator.resources.deployment import BrokerRef, deployment
-from messaging.settings import from_environment
 from tests.chart.charts import CHARTS, NAMESPACE, ROOT, Helm, Object, find
 from tests.chart.rules import pod_complaints
 
 SOURCE = {
     it["metadata"]["name"]: it
-    for it in yaml.safe_load_all((ROOT / "src/messaging/queues.yaml").read_text())
+    for it in yaml.safe_load_all((ROOT / "src/celeriac_messaging/queues.yaml").read_text())
 }
 
 

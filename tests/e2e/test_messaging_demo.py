@@ -24,7 +24,7 @@ ROWS = {
 
 def start(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "messaging.demo", "--data", str(folder)],
+        [sys.executable, "-m", "celeriac_messaging.demo", "--data", str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -18,10 +18,10 @@ from celeriac import Client
 from celeriac.broker.queue import Queue
 from celeriac.chaos.processes import eventually
 from celeriac.spec.load import load_queues
-from messaging import payloads
-from messaging.demo.sinks import HttpSink, Manners
-from messaging.payloads import SendMessage, load
-from messaging.service import MessageQueueService
+from celeriac_messaging import payloads
+from celeriac_messaging.demo.sinks import HttpSink, Manners
+from celeriac_messaging.payloads import SendMessage, load
+from celeriac_messaging.service import MessageQueueService
 
 QUEUE = "message-delivery"
 SECRET = "s3cr3t-секрет-秘密"
@@ -69,7 +69,7 @@ def start(valkey: Server, queue_name: str, tmp_path: Path) -> Iterator[Start]:
 
     def start(name: str) -> subprocess.Popen[bytes]:
         arguments = {
-            "--app": "messaging.app:app",
+            "--app": "celeriac_messaging.app:app",
             "--queue": QUEUE,
             "--pool": "threads",
             "--concurrency": "10",

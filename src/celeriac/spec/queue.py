@@ -51,7 +51,7 @@ class WorkerSpec(SpecModel):
     image: Image = ""
     """Container image with the app and celeriac; needed on Kubernetes, ignored elsewhere."""
     app: AppPath
-    """The Celery app, as module or module:attribute, such as messaging.app:app."""
+    """The Celery app, as module or module:attribute, such as shop.celery:app."""
     pool: Pool = "Prefork"
     """How one worker runs several messages: Prefork processes, Threads, Asyncio, or Solo (one)."""
     concurrency: int = Field(default=4, ge=1, le=1000)

@@ -34,7 +34,7 @@ PATTERN_HELP: Final[dict[str, str]] = {
     _SUBDOMAIN: "must be lower-case letters, digits, hyphens and dots, such as broker-url",
     _QUEUE: "must be letters, digits, dots, underscores and hyphens, such as message-delivery",
     _DOTTED: "must be a class name such as TimeoutError or smtplib.SMTPException",
-    _APP: "must be a module, or module:attribute, such as messaging.app:app",
+    _APP: "must be a module, or module:attribute, such as shop.celery:app",
     _SOLID: "must not contain spaces",
     _SOLID_OR_EMPTY: "must not contain spaces",
     _ENV: "must be the name of an environment variable, such as SMTP_HOST",

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from messaging.payloads import Indexing
-from messaging.service import MessageQueueService
+from celeriac_messaging.payloads import Indexing
+from celeriac_messaging.service import MessageQueueService
 from tests.cluster.cluster import Cluster
 from tests.e2e.kubernetes.faults import no_operator
 from tests.e2e.kubernetes.harness import IMAGE, MESSAGING_IMAGE, ROOT, TAG, Platform

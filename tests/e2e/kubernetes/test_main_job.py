@@ -42,8 +42,8 @@ def test_six_queues_run_two_thousand_real_jobs(platform: Platform) -> None:
 
     from_inside = f"""
 from celeriac import Client
-from messaging.payloads import Encryption, Indexing
-from messaging.service import MessageQueueService
+from celeriac_messaging.payloads import Encryption, Indexing
+from celeriac_messaging.service import MessageQueueService
 service = MessageQueueService(Client())
 half = {JOBS} // 2
 texts = [f"message number {{n}}: привіт, 世界, 🌍" for n in range(half)]

@@ -41,12 +41,12 @@ FORBIDDEN = [
     ("src/celeriac/control/loop.py", "from celeriac.cli import errors"),
     ("src/celeriac/cli/new.py", "import kubernetes"),
     ("src/celeriac/cli/new.py", "import celeriac_operator"),
-    ("src/messaging/new.py", "from celeriac.broker import queue"),
-    ("src/messaging/new.py", "from celeriac.client.client import Client"),
+    ("src/celeriac_messaging/new.py", "from celeriac.broker import queue"),
+    ("src/celeriac_messaging/new.py", "from celeriac.client.client import Client"),
     ("operator/celeriac_operator/new.py", "from celeriac import cli"),
     ("operator/celeriac_operator/reconcile.py", "from celeriac.broker import scripts"),
     ("operator/celeriac_operator/new.py", "from celeriac.worker import outcome"),
-    ("operator/celeriac_operator/new.py", "import messaging"),
+    ("operator/celeriac_operator/new.py", "import celeriac_messaging"),
     ("operator/celeriac_operator/new.py", "import celery"),
 ]
 

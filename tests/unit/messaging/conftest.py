@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from messaging.adapters.http import GuardedPost
-from messaging.adapters.search import FtsSearch
-from messaging.adapters.smtp import SmtpMailer, SmtpServer
-from messaging.adapters.store import SqlStore
-from messaging.adapters.vault import KeyVault
-from messaging.adapters.webhook import SignedWebhooks
-from messaging.adapters.webpush import Vapid, WebPush
-from messaging.demo.sinks import HttpSink, SmtpSink
-from messaging.wiring import Tools
+from celeriac_messaging.adapters.http import GuardedPost
+from celeriac_messaging.adapters.search import FtsSearch
+from celeriac_messaging.adapters.smtp import SmtpMailer, SmtpServer
+from celeriac_messaging.adapters.store import SqlStore
+from celeriac_messaging.adapters.vault import KeyVault
+from celeriac_messaging.adapters.webhook import SignedWebhooks
+from celeriac_messaging.adapters.webpush import Vapid, WebPush
+from celeriac_messaging.demo.sinks import HttpSink, SmtpSink
+from celeriac_messaging.wiring import Tools
 
 NOW_MS = 1_780_000_000_000
 LOOPBACK = (ip_network("127.0.0.0/8"),)

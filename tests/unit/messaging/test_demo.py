@@ -11,16 +11,16 @@ import pytest
 from rich.console import Console
 
 from celeriac.spec.load import load_queues
-from messaging import payloads
-from messaging.demo import expect, sample
-from messaging.demo.folder import DemoFolder, NotOurFolder
-from messaging.demo.platform import write_queues
-from messaging.demo.sample import Line
-from messaging.demo.sinks import Arrival, Journal
-from messaging.demo.view import View
-from messaging.metrics import QueueMetrics
-from messaging.payloads import SendMessage
-from messaging.routing import QUEUES, ROUTES
+from celeriac_messaging import payloads
+from celeriac_messaging.demo import expect, sample
+from celeriac_messaging.demo.folder import DemoFolder, NotOurFolder
+from celeriac_messaging.demo.platform import write_queues
+from celeriac_messaging.demo.sample import Line
+from celeriac_messaging.demo.sinks import Arrival, Journal
+from celeriac_messaging.demo.view import View
+from celeriac_messaging.metrics import QueueMetrics
+from celeriac_messaging.payloads import SendMessage
+from celeriac_messaging.routing import QUEUES, ROUTES
 
 
 @pytest.fixture

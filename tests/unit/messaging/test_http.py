@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from messaging.adapters.http import GuardedPost, is_public
-from messaging.adapters.webhook import SignedWebhooks, webhook_id
-from messaging.demo.sinks import HttpSink
-from messaging.errors import (
+from celeriac_messaging.adapters.http import GuardedPost, is_public
+from celeriac_messaging.adapters.webhook import SignedWebhooks, webhook_id
+from celeriac_messaging.demo.sinks import HttpSink
+from celeriac_messaging.errors import (
     ConfigurationError,
     ForbiddenAddress,
     RecipientBusy,

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from messaging import logs
-from messaging.app import app
-from messaging.demo.sinks import HttpSink
-from messaging.errors import RecipientBusy
-from messaging.wiring import tools
+from celeriac_messaging import logs
+from celeriac_messaging.app import app
+from celeriac_messaging.demo.sinks import HttpSink
+from celeriac_messaging.errors import RecipientBusy
+from celeriac_messaging.wiring import tools
 
 SECRET = "s3cr3t-пароль-暗号"
 
@@ -66,7 +66,7 @@ def message(web: HttpSink, **changes: Any) -> dict[str, Any]:
 def test_a_line_names_the_job(stream: io.StringIO, environment: HttpSink) -> None:
     result = run("messaging.send_message", message(environment), task_id="job-7", retries=2)
     assert result.get() == "sent by webhook"
-    (line,) = [one for one in lines(stream) if one["logger"] == "messaging.job"]
+    (line,) = [one for one in lines(stream) if one["logger"] == "celeriac_messaging.job"]
     assert line["event"] == "done"
     assert line["job"] == "job-7"
     assert line["task"] == "messaging.send_message"
@@ -154,13 +154,13 @@ def test_our_own_errors_are_told_in_full(stream: io.StringIO) -> None:
     try:
         raise RecipientBusy("hooks.example.org answered 503")
     except RecipientBusy:
-        logging.getLogger("messaging").exception("failed")
+        logging.getLogger("celeriac_messaging").exception("failed")
     (line,) = lines(stream)
     assert line["error"]["text"] == "hooks.example.org answered 503"
 
 
 def test_every_task_of_the_table_is_registered() -> None:
-    from messaging.routing import ROUTES
+    from celeriac_messaging.routing import ROUTES
 
     app.loader.import_default_modules()
     assert {route.task for route in ROUTES.values()} <= set(app.tasks)

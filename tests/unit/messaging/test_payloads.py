@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from messaging.errors import InvalidPayload, NewerPayload, PermanentError, TransientError
-from messaging.payloads import (
+from celeriac_messaging.errors import InvalidPayload, NewerPayload, PermanentError, TransientError
+from celeriac_messaging.payloads import (
     BatchSend,
     Cleanup,
     DeliveryConfirmation,

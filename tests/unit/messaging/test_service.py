@@ -15,8 +15,8 @@ from celeriac.broker.message import Message
 from celeriac.broker.queue import Queue
 from celeriac.client.progress import QueueProgress, current
 from celeriac.spec.policies import QueuePolicy
-from messaging.metrics import quantile
-from messaging.payloads import (
+from celeriac_messaging.metrics import quantile
+from celeriac_messaging.payloads import (
     BatchRecipient,
     BatchSend,
     Cleanup,
@@ -30,10 +30,10 @@ from messaging.payloads import (
     SendMessage,
     load,
 )
-from messaging.routing import QUEUES, ROUTES
-from messaging.service import MessageQueueService
-from messaging.tasks.send_batch import send_batch
-from messaging.wiring import Tools
+from celeriac_messaging.routing import QUEUES, ROUTES
+from celeriac_messaging.service import MessageQueueService
+from celeriac_messaging.tasks.send_batch import send_batch
+from celeriac_messaging.wiring import Tools
 
 AMINA = EmailRecipient(channel="email", email="amina@example.org")
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)

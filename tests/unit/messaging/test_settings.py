@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from messaging.errors import ConfigurationError
-from messaging.settings import from_environment
+from celeriac_messaging.errors import ConfigurationError
+from celeriac_messaging.settings import from_environment
 
 KEY = b64encode(b"k" * 32).decode()
 

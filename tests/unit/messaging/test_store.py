@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import StatementError
 
-from messaging.adapters.base import Delivery
-from messaging.adapters.store import SqlStore
+from celeriac_messaging.adapters.base import Delivery
+from celeriac_messaging.adapters.store import SqlStore
 
 
 def delivery(state: str, at_ms: int = 5) -> Delivery:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from messaging.adapters.base import Delivery
-from messaging.adapters.search import FtsSearch
-from messaging.adapters.store import SqlStore
-from messaging.demo.browser import Browser
-from messaging.demo.sinks import HttpSink, SmtpSink
-from messaging.errors import (
+from celeriac_messaging.adapters.base import Delivery
+from celeriac_messaging.adapters.search import FtsSearch
+from celeriac_messaging.adapters.store import SqlStore
+from celeriac_messaging.demo.browser import Browser
+from celeriac_messaging.demo.sinks import HttpSink, SmtpSink
+from celeriac_messaging.errors import (
     Conflict,
     KeyNotFound,
     NotThereYet,
@@ -21,7 +21,7 @@ from messaging.errors import (
     RecipientGone,
     RecipientRefused,
 )
-from messaging.payloads import (
+from celeriac_messaging.payloads import (
     Cleanup,
     DeliveryConfirmation,
     Encryption,
@@ -30,13 +30,13 @@ from messaging.payloads import (
     SendMessage,
     load,
 )
-from messaging.tasks.cleanup import cleanup
-from messaging.tasks.confirm_delivery import confirm_delivery
-from messaging.tasks.encrypt import encrypt
-from messaging.tasks.index import index
-from messaging.tasks.notify import notify
-from messaging.tasks.send_message import send_message
-from messaging.wiring import Tools
+from celeriac_messaging.tasks.cleanup import cleanup
+from celeriac_messaging.tasks.confirm_delivery import confirm_delivery
+from celeriac_messaging.tasks.encrypt import encrypt
+from celeriac_messaging.tasks.index import index
+from celeriac_messaging.tasks.notify import notify
+from celeriac_messaging.tasks.send_message import send_message
+from celeriac_messaging.wiring import Tools
 
 DAY_MS = 86_400_000
 

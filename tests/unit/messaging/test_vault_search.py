@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from messaging.adapters.search import FtsSearch, as_query
-from messaging.adapters.vault import KeyVault
-from messaging.errors import ConfigurationError, KeyNotFound, SealBroken
+from celeriac_messaging.adapters.search import FtsSearch, as_query
+from celeriac_messaging.adapters.vault import KeyVault
+from celeriac_messaging.errors import ConfigurationError, KeyNotFound, SealBroken
 
 OLD, NEW = {"old": b"o" * 32}, {"new": b"n" * 32}
 TEXT = "Die Befunde sind da. 結果が出ました。🩺"

@@ -11,14 +11,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from messaging.adapters.http import GuardedPost
-from messaging.adapters.webpush import Vapid, WebPush, encrypt, public_bytes
-from messaging.demo.browser import Browser
-from messaging.demo.sinks import HttpSink
-from messaging.errors import ConfigurationError, RecipientGone
-from messaging.payloads import PushTarget
-from messaging.payloads.fields import base64url_bytes as raw
-from messaging.wiring import Tools
+from celeriac_messaging.adapters.http import GuardedPost
+from celeriac_messaging.adapters.webpush import Vapid, WebPush, encrypt, public_bytes
+from celeriac_messaging.demo.browser import Browser
+from celeriac_messaging.demo.sinks import HttpSink
+from celeriac_messaging.errors import ConfigurationError, RecipientGone
+from celeriac_messaging.payloads import PushTarget
+from celeriac_messaging.payloads.fields import base64url_bytes as raw
+from celeriac_messaging.wiring import Tools
 
 EFFECT = "1b671a64-40d5-491e-99b0-da01ff1f3341"
 # RFC 8291, section 5 and appendix A

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from messaging.settings import from_environment
-from messaging.wiring import OfThisProcess, Tools, build
+from celeriac_messaging.settings import from_environment
+from celeriac_messaging.wiring import OfThisProcess, Tools, build
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ apiVersion: celeriac.dev/v1alpha1
 kind: MessageQueue
 metadata: {name: message-delivery}
 spec:
-  worker:      {image: "celeriac-messaging:dev", app: "messaging.app:app", pool: Threads,
+  worker:      {image: "celeriac-messaging:dev", app: "celeriac_messaging.app:app", pool: Threads,
                 concurrency: 10, softTimeoutSeconds: 50, timeoutSeconds: 60}
   retry:       {maxAttempts: 5, backoff: {initialSeconds: 2, multiplier: 2, maxSeconds: 32,
                 jitterPercent: 20}}

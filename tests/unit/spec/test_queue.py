@@ -16,7 +16,7 @@ def queue(**spec: Any) -> MessageQueue:
             "apiVersion": "celeriac.dev/v1alpha1",
             "kind": "MessageQueue",
             "metadata": {"name": "message-delivery"},
-            "spec": {"worker": {"app": "messaging.app:app"}, **spec},
+            "spec": {"worker": {"app": "celeriac_messaging.app:app"}, **spec},
         }
     )
 

@@ -1,1 +1,0 @@
-"""``python -m messaging.demo``: the whole platform on this machine, with about 300 real jobs."""
