@@ -42,13 +42,13 @@ def consumer(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> Consumer:
 def run(consumer: Consumer, most: int = COUNT) -> list[str]:
     """Run what waits; return the ids of it."""
     ran: list[str] = []
-    while len(ran) < most and not consumer.waiting.empty():
-        message = consumer.waiting.get_nowait()
+    while len(ran) < most and not consumer.inflight.waiting.empty():
+        message = consumer.inflight.waiting.get_nowait()
         assert isinstance(message, Message)
         if consumer.begin(message):
             ran.append(message.id)
             consumer.finish(Settlement(message, DONE, 1))
-    consumer.settle()
+    consumer.settler.settle()
     return ran
 
 
@@ -65,9 +65,9 @@ def leased(queue: Queue, count: int) -> None:
 
 
 def test_what_was_asked_for_ahead_follows_what_waits(queue: Queue, consumer: Consumer) -> None:
-    held = consumer.waiting.qsize()
+    held = consumer.inflight.waiting.qsize()
     leased(queue, held + 1)
-    assert consumer.waiting.qsize() == held
+    assert consumer.inflight.waiting.qsize() == held
     assert consumer.claim()
     assert not consumer.asking
     assert run_all(consumer) == [str(number) for number in range(201, COUNT)]
@@ -86,15 +86,16 @@ def test_a_worker_that_closes_hands_back_what_it_had_asked_for(
 def test_a_long_task_keeps_nobody_from_what_was_asked_for_before_it(
     queue: Queue, consumer: Consumer
 ) -> None:
-    leased(queue, consumer.waiting.qsize() + 1)
-    while not consumer.waiting.empty():
-        message = consumer.waiting.get_nowait()
+    leased(queue, consumer.inflight.waiting.qsize() + 1)
+    while not consumer.inflight.waiting.empty():
+        message = consumer.inflight.waiting.get_nowait()
         assert message is not None and consumer.begin(message)  # all run now, for a long time
     keeper = Keeper(consumer)
-    consumer.last_take = time.monotonic() - STUCK_S
+    consumer.inflight.last_take = time.monotonic() - STUCK_S
     keeper.start()
     eventually(
-        lambda: not consumer.asking and not consumer.returning and queue.stats().ready, within_s=5
+        lambda: not consumer.asking and not consumer.inflight.returning and queue.stats().ready,
+        within_s=5,
     )
     keeper.stop()
     assert queue.stats().redelivered == 0
@@ -103,10 +104,10 @@ def test_a_long_task_keeps_nobody_from_what_was_asked_for_before_it(
 def test_nothing_that_waits_goes_back_while_its_worker_talks_to_a_broker_far_away(
     queue: Queue, consumer: Consumer
 ) -> None:
-    assert not consumer.running and not consumer.waiting.empty()
+    assert not consumer.inflight.running and not consumer.inflight.waiting.empty()
     ready = queue.stats().ready
     keeper = Keeper(consumer)
-    consumer.last_take = time.monotonic() - STUCK_S
+    consumer.inflight.last_take = time.monotonic() - STUCK_S
     keeper.start()
     begun = keeper.beat
     eventually(lambda: keeper.beat > begun + 3 * TICK_S, within_s=5)
@@ -115,14 +116,14 @@ def test_nothing_that_waits_goes_back_while_its_worker_talks_to_a_broker_far_awa
 
 
 def test_what_was_asked_for_is_renewed_with_the_rest(queue: Queue, consumer: Consumer) -> None:
-    held = consumer.waiting.qsize()
+    held = consumer.inflight.waiting.qsize()
     queue.lease_ms = 300
     deadline = time.monotonic() + 1
     while time.monotonic() < deadline:  # no claim: the worker has enough to run
         assert consumer.renew()
         assert not queue.watch()
         time.sleep(0.05)
-    assert consumer.waiting.qsize() > held
+    assert consumer.inflight.waiting.qsize() > held
     queue.lease_ms = 15_000
     assert queue.stats().redelivered == 0
 
@@ -132,7 +133,7 @@ def test_a_far_away_broker_is_asked_to_settle_once_a_trip(queue: Queue) -> None:
     for trip_s, due in ((0.001, True), (0.5, False)):
         consumer = Consumer(queue, "w", slots=1)
         assert consumer.claim()
-        message = consumer.waiting.get_nowait()
+        message = consumer.inflight.waiting.get_nowait()
         assert message is not None and consumer.begin(message)
         consumer.prefetch = Prefetch(1)
         consumer.prefetch.observe_trip(trip_s)
@@ -140,11 +141,11 @@ def test_a_far_away_broker_is_asked_to_settle_once_a_trip(queue: Queue) -> None:
         now = time.monotonic()
         assert consumer.settle_is_due(now + 0.1) is due
         assert consumer.settle_is_due(now + 0.6)
-        assert consumer.settle()
+        assert consumer.settler.settle()
 
 
 def test_an_answer_that_is_lost_is_taken_back(queue: Queue, consumer: Consumer) -> None:
-    leased(queue, consumer.waiting.qsize() + 1)
+    leased(queue, consumer.inflight.waiting.qsize() + 1)
     me = queue.client.client_id()
     for client in queue.client.client_list():
         if int(client["id"]) != me:

@@ -111,7 +111,7 @@ def test_an_error_of_the_sleep_is_told_and_what_was_claimed_is_taken_back(queue:
     queue.client.set(queue.keys.wake, "something else")
     assert not consumer.claim(), "it has slept for a moment, as in any trouble"
     assert consumer.claim()
-    assert isinstance(consumer.waiting.get_nowait(), Message)
+    assert isinstance(consumer.inflight.waiting.get_nowait(), Message)
     assert queue.stats().leased == 1
 
 
@@ -123,9 +123,9 @@ def test_a_worker_that_wakes_takes_one_and_then_what_it_has_room_for(
     sleeper(queue)
     publish(queue, "a", "b", "c", "d")
     assert claimed.result(5)
-    assert consumer.waiting.qsize() == WHEN_WOKEN
+    assert consumer.inflight.waiting.qsize() == WHEN_WOKEN
     assert consumer.claim()
-    assert consumer.waiting.qsize() == 3
+    assert consumer.inflight.waiting.qsize() == 3
     assert ready(queue) == 1
 
 
@@ -157,7 +157,7 @@ def test_a_message_that_came_before_it_slept_wakes_it_at_once(queue: Queue) -> N
     started = time.monotonic()
     assert consumer.claim()
     assert time.monotonic() - started < 0.5
-    message = consumer.waiting.get_nowait()
+    message = consumer.inflight.waiting.get_nowait()
     assert message is not None and consumer.begin(message)
     consumer.finish(Settlement(message, DONE, 1))
     assert queue.stats().done == 1

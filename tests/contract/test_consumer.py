@@ -58,7 +58,7 @@ def queue(redis_client: redis.Redis, queue_name: str) -> Told:
 def taken(consumer: Consumer) -> Message:
     """Claim a message and take it, as a pool does."""
     assert consumer.claim()
-    message = consumer.waiting.get_nowait()
+    message = consumer.inflight.waiting.get_nowait()
     assert message is not None
     return message
 
@@ -74,7 +74,7 @@ def test_who_sleeps_over_an_answer_asks_before_starting(queue: Told) -> None:
 
     queue.after_claim = sleep
     assert not consumer.begin(taken(consumer))
-    assert consumer.running == {}
+    assert consumer.inflight.running == {}
     assert consumer.held == 0
 
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_renewed_does_not_start_and_goes_back(queue: Told) -> Non
     machine.slept_s = 6
     queue.cut = True
     assert not consumer.begin(message)
-    assert list(consumer.returning) == [message.lease]
+    assert list(consumer.inflight.returning) == [message.lease]
     assert consumer.give_back()
     stats = queue.stats()
     assert (stats.ready, stats.leased, stats.redelivered, consumer.held) == (1, 0, 0, 0)
@@ -114,7 +114,7 @@ def test_what_is_being_settled_is_renewed(queue: Told) -> None:
         assert queue.reclaim(lease_ms=500) == 0
 
     queue.before_settle = hang
-    assert consumer.settle()
+    assert consumer.settler.settle()
     assert renewed == [True]
     assert queue.stats().done == 1
 

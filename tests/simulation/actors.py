@@ -125,7 +125,7 @@ class Runner:
             return
         confirmed = server.ledger.confirmed.get(message.lease, 0)
         age_s = (server.now_ms - confirmed) / 1000
-        since_asked = world.now - (self._consumer.running[message.lease][1] - 1000)
+        since_asked = world.now - (self._consumer.inflight.running[message.lease][1] - 1000)
         if age_s - since_asked > LEASE_S + 0.1:
             world.accuse(
                 f"{self._process.name} starts {message.id}, whose lease the server confirmed last "

@@ -18,6 +18,7 @@ from celeriac.broker.queue import Queue
 from celeriac.worker.consumer import Consumer
 from celeriac.worker.keeper import Keeper
 from celeriac.worker.pools import solo
+from celeriac.worker.settler import Settler
 from tests.simulation import actors
 from tests.simulation.server import Changes
 
@@ -146,7 +147,7 @@ MUTATIONS = (
     Mutation("it forgets to renew", (Keeper, "_look_after"), "consumer.renew()", "pass", seed=0),
     Mutation(
         "it forgets outcomes whose settling got no answer",
-        (Consumer, "settle"),
+        (Settler, "settle"),
         "self._finished.extendleft(reversed(batch))",
         "",
         seed=29,
@@ -168,8 +169,8 @@ MUTATIONS = (
     Mutation(
         "it trusts leases that were answered late",
         (Consumer, "_take_in"),
-        "min(leased_at, self.leases_seen) if self._unstarted else leased_at",
-        "self.machine.monotonic()",
+        "self.inflight.arrive(claim.messages, leased_at)",
+        "self.inflight.arrive(claim.messages, self.machine.monotonic())",
         rare=True,
     ),
     Mutation(
@@ -183,7 +184,7 @@ MUTATIONS = (
         "it forgets messages that it could not hand back",
         (Consumer, "give_back"),
         "is None:\n        return False",
-        "is None:\n        self.returning.clear()\n        return True",
+        "is None:\n        self.inflight.returning.clear()\n        return True",
         rare=True,
     ),
     Mutation(
@@ -203,7 +204,7 @@ MUTATIONS = (
     Mutation(
         "it runs on while it cannot settle",
         (actors, "run_solo"),
-        "consumer.finished_one.wait(0.05)",
+        "consumer.settler.settled_some.wait(0.05)",
         "pass",
         rare=True,
     ),

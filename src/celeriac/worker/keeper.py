@@ -62,9 +62,9 @@ class Keeper:
             self._tick()
             now = self._clock()
             if now >= self._deadline:
-                consumer = self.consumer
-                logger.warning("the grace time is over: %d messages go back", len(consumer.running))
-                consumer.give_back_all()
+                running = len(self.consumer.inflight.running)
+                logger.warning("the grace time is over: %d messages go back", running)
+                self.consumer.give_back_all()
                 self._on_overrun()
                 return
 
@@ -85,14 +85,14 @@ class Keeper:
 
     def _settle(self) -> None:
         if self.consumer.settle_is_due(self._clock()):
-            self.consumer.settle()
+            self.consumer.settler.settle()
 
     def _give_back(self) -> None:
-        consumer = self.consumer
+        consumer, inflight = self.consumer, self.consumer.inflight
         # Nothing runs while a pool of one thread talks to a broker that is far away.
-        behind = bool(consumer.running) and self._clock() - consumer.last_take > STUCK_S
-        holds = not consumer.waiting.empty() or consumer.asking
-        if consumer.returning or ((behind or consumer.closing.is_set()) and holds):
+        behind = bool(inflight.running) and self._clock() - inflight.last_take > STUCK_S
+        holds = not inflight.waiting.empty() or consumer.asking
+        if inflight.returning or ((behind or consumer.closing.is_set()) and holds):
             consumer.give_back()
 
     def _read_record(self) -> None:

@@ -227,7 +227,7 @@ class Worker:
         on_tick = None
         if self.options.pool == "asyncio":
             self.aio = self._aio()
-            self.consumer.stop_taken = self.aio.take_away
+            self.consumer.inflight.stop_taken = self.aio.take_away
             on_tick = self.aio.watch.tick
         self.keeper = Keeper(self.consumer, parent=self._parent, on_tick=on_tick)
         self.keeper.start()
@@ -245,7 +245,7 @@ class Worker:
     def _child_main(self, name: str, slot: Slot) -> None:
         billiard_util._run_after_forkers()
         consumer = self._consumer(name, slots=1)
-        consumer.stop_taken = slot.take_away
+        consumer.inflight.stop_taken = slot.take_away
         keeper = Keeper(consumer, parent=os.getppid(), on_tick=slot.beat)
 
         def drain(number: int, frame: FrameType | None) -> None:
@@ -296,7 +296,8 @@ class Worker:
         if self.aio is not None:
             beat = min(beat, self.aio.watch.beat)
         live = time.monotonic() - beat < STALE_S
-        ready = self.consumer.connected_since is not None and not self.consumer.closing.is_set()
+        consumer = self.consumer
+        ready = consumer.link.connected_since is not None and not consumer.closing.is_set()
         reason = (
             "ok"
             if live and ready
@@ -324,12 +325,12 @@ class Worker:
         }
         if self.prefork is not None:
             pool["processes"] = list(self.prefork.children)
-        total = self.consumer.count if self.prefork is None else self.prefork.finished
+        total = self.consumer.settler.count if self.prefork is None else self.prefork.finished
         return {"total": {self.options.queue: total}, "pool": pool}
 
     def revoke(self, message_id: str, *, terminate: bool) -> bool:
         """Cancel a message in the queue; with ``terminate``, also stop it, where a pool can do that."""
-        self.consumer.ask(lambda: self.consumer.queue.cancel(message_id))
+        self.consumer.link.ask(lambda: self.consumer.queue.cancel(message_id))
         if not terminate:
             return False
         pool = self.prefork or self.aio
@@ -347,7 +348,7 @@ class Worker:
                 for running in slots
                 if running is not None
             ]
-        held: dict[Lease, tuple[Message, float]] = dict(self.consumer.running)
+        held: dict[Lease, tuple[Message, float]] = dict(self.consumer.inflight.running)
         return [
             {"id": message.id, "name": message.task, "hostname": self.name}
             for message, _ in held.values()

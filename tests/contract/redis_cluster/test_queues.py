@@ -49,7 +49,7 @@ def test_a_worker_asks_for_nothing_ahead_of_a_queue_that_may_move(
         consumer.claim_ahead()
         assert not consumer.asking
         assert consumer.claim()
-        assert consumer.waiting.qsize() == 20
+        assert consumer.inflight.waiting.qsize() == 20
 
 
 def test_dead_letters_of_every_node_are_listed_and_redriven(

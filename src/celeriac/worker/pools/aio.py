@@ -19,12 +19,13 @@ from typing import Any, TypeVar
 from billiard.exceptions import Terminated
 
 from celeriac.broker.message import Lease, Message, Settlement
-from celeriac.worker.consumer import SETTLE_AFTER_S, Consumer
+from celeriac.worker.consumer import Consumer
 from celeriac.worker.drive import CLEANUP_S, Drive, Ended
 from celeriac.worker.native import Live, NativeRunner
 from celeriac.worker.pools.solo import close
 from celeriac.worker.pools.threads import keep_claiming
 from celeriac.worker.pools.watch import LoopWatch
+from celeriac.worker.settler import SETTLE_AFTER_S
 
 T = TypeVar("T")
 
@@ -128,7 +129,7 @@ class Aio:
         while not self._drained:
             self._to_settle.wait()
             self._to_settle.clear()
-            self._consumer.settle()
+            self._consumer.settler.settle()
 
     def _renew(self) -> None:
         self._consumer.renew()
@@ -158,7 +159,7 @@ class Aio:
 
     def _drop(self, message: Message) -> None:
         self._live.pop(message.lease, None)
-        self._consumer.running.pop(message.lease, None)
+        self._consumer.inflight.running.pop(message.lease, None)
         self._go_on()
 
     def _call(self, call: Callable[..., object], *args: Any) -> None:
@@ -168,14 +169,15 @@ class Aio:
 
     def _take(self) -> None:
         consumer = self._consumer
+        running, waiting = consumer.inflight.running, consumer.inflight.waiting
         for _ in range(BATCH):
-            if consumer.closing.is_set() or len(consumer.running) >= self._slots:
+            if consumer.closing.is_set() or len(running) >= self._slots:
                 return
-            if consumer.stale and not consumer.waiting.empty():
+            if consumer.stale and not waiting.empty():
                 self._helpers.submit(self._renew)
                 return
             try:
-                message = consumer.waiting.get_nowait()
+                message = waiting.get_nowait()
             except Empty:
                 return
             if message is not None and consumer.begin(message):
@@ -234,7 +236,7 @@ class Aio:
         consumer = self._consumer
         self._live.pop(settlement.message.lease, None)
         due = consumer.note_end(settlement)
-        if due or not consumer.running:
+        if due or not consumer.inflight.running:
             self._to_settle.set()
         elif not self._settling_is_planned:
             self._settling_is_planned = True
@@ -243,7 +245,7 @@ class Aio:
 
     def _go_on(self) -> None:
         self._take()
-        if self._draining and not self._consumer.running:
+        if self._draining and not self._consumer.inflight.running:
             self._stop()
 
     def _settle_now(self) -> None:
@@ -252,7 +254,7 @@ class Aio:
 
     def _drain(self) -> None:
         self._draining = True
-        if not self._consumer.running:
+        if not self._consumer.inflight.running:
             self._stop()
 
     def _stop(self) -> None:

@@ -56,7 +56,7 @@ class Orphans:
         while self._waiting:
             orphan = self._waiting[0]
             # Repeated whole after trouble: what was settled already is then refused by its lease.
-            ours = self._steward.ask(partial(_take_back, self._steward.queue, orphan))
+            ours = self._steward.link.ask(partial(_take_back, self._steward.queue, orphan))
             if ours is None:
                 return
             self._waiting.popleft()

@@ -236,12 +236,12 @@ class Prefork:
 
     def _look_after(self) -> None:
         queue = self.steward.queue
-        self.steward.ask(partial(queue.renew, self.steward.name, []))
+        self.steward.link.ask(partial(queue.renew, self.steward.name, []))
         for child in list(self.children.values()):
             # Only for a child whose threads cannot run: it alone knows what it holds, and to renew more
             # would keep for ever what an answer that got lost had handed out to it.
             if time.monotonic() - child.slot.beaten > SILENT_S:
-                self.steward.ask(partial(queue.renew, child.name, []))
+                self.steward.link.ask(partial(queue.renew, child.name, []))
                 self._look_for_taken(child)
         self.steward.reclaim()
         if self._parent and os.getppid() != self._parent:
@@ -252,7 +252,7 @@ class Prefork:
         running = child.slot.read()
         if running is not None:
             lease = running.message.lease
-            if self.steward.ask(partial(self.steward.queue.renew, child.name, [lease])):
+            if self.steward.link.ask(partial(self.steward.queue.renew, child.name, [lease])):
                 child.slot.take_away(running.message)
 
     # --- what children cannot do for themselves -------------------------------------------------

@@ -15,24 +15,24 @@ WORTH_ASKING = 8
 
 def run_solo(consumer: Consumer, runner: AttemptRunner, *, most: int = 0) -> None:
     """Run messages until the consumer closes, or until ``most`` have run (0: no limit)."""
-    waiting = consumer.waiting
+    waiting = consumer.inflight.waiting
     low = 0
     while not consumer.closing.is_set():
         try:
             message = waiting.get_nowait()
         except Empty:
-            consumer.settle()
+            consumer.settler.settle()
             if not consumer.claim() and consumer.held:
                 # Full of what another thread is settling or handing back.
-                consumer.finished_one.wait(0.05)
-                consumer.finished_one.clear()
+                consumer.settler.settled_some.wait(0.05)
+                consumer.settler.settled_some.clear()
             low = waiting.qsize() // 2
             continue
         if low >= WORTH_ASKING and waiting.qsize() == low:
             consumer.claim_ahead()
         if message is not None and consumer.begin(message):
             consumer.finish(runner.run(message))
-            if most and consumer.count >= most:
+            if most and consumer.settler.count >= most:
                 break
     close(consumer)
 
@@ -42,7 +42,7 @@ def close(consumer: Consumer) -> None:
     machine = consumer.machine
     deadline = machine.monotonic() + LAST_SETTLE_S
     # Settled for sure: leaving would make ready again what another thread is still settling.
-    while not (consumer.give_back() and consumer.settle(wait=True) and consumer.leave()):
+    while not (consumer.give_back() and consumer.settler.settle(wait=True) and consumer.leave()):
         if machine.monotonic() >= deadline:
             break
         machine.sleep(0.1)

@@ -24,7 +24,7 @@ def run_threads(consumer: Consumer, runner: AttemptRunner, *, concurrency: int) 
     keep_claiming(consumer)
     consumer.give_back()
     for _ in threads:
-        consumer.waiting.put(None)
+        consumer.inflight.waiting.put(None)
     for thread in threads:
         thread.join()
     close(consumer)
@@ -35,14 +35,14 @@ def keep_claiming(consumer: Consumer, on_arrival: Callable[[], None] | None = No
     while not consumer.closing.is_set():
         if not consumer.claim():
             # No room, or nothing came. Full: the next settling makes room.
-            consumer.finished_one.wait(0.05 if consumer.held else 0.0)
-            consumer.finished_one.clear()
+            consumer.settler.settled_some.wait(0.05 if consumer.held else 0.0)
+            consumer.settler.settled_some.clear()
         elif on_arrival is not None:
             on_arrival()
 
 
 def _serve(consumer: Consumer, runner: AttemptRunner) -> None:
-    waiting = consumer.waiting
+    waiting = consumer.inflight.waiting
     while (message := waiting.get()) is not None:
         if consumer.begin(message):
             consumer.finish(runner.run(message))
