@@ -162,13 +162,70 @@ def test_a_broadcast_task_reaches_every_consumer(narrow_url: str, queue_name: st
             )
             consumer.consume()
         drain_while(connection, lambda: True, timeout=0.5)  # subscribes
-        with pytest.raises(MessageRefused, match="declare="):
-            app.send_task("t.everyone", **everyone)
+        app.send_task("t.everyone", **everyone)
         app.send_task("t.everyone", **everyone, declare=[fanout])
-        drain_while(connection, lambda: len(got) < 2, timeout=5)
+        drain_while(connection, lambda: len(got) < 4, timeout=5)
     app.close()
 
-    assert sorted(got) == ["1:t.everyone", "2:t.everyone"]
+    assert sorted(got) == ["1:t.everyone"] * 2 + ["2:t.everyone"] * 2
+
+
+def test_a_broadcast_that_nobody_hears_is_refused(narrow_url: str, queue_name: str) -> None:
+    app = Celery("test", broker=narrow_url, set_as_current=False)
+    app.conf.task_queues = [Broadcast(f"all-{queue_name}")]
+    everyone = {"queue": f"all-{queue_name}", "exchange": f"all-{queue_name}"}
+
+    for declare in ([], [Exchange(f"all-{queue_name}", type="fanout")]):
+        with pytest.raises(MessageRefused, match="take no broadcasts: send with queue="):
+            app.send_task("t.everyone", **everyone, declare=declare)
+    app.close()
+
+
+@pytest.mark.parametrize("delay_s", [0, 60])
+def test_a_revocation_reaches_the_queue_when_no_worker_is_up(
+    narrow_url: str, redis_client: redis.Redis, prefix: str, queue_name: str, delay_s: int
+) -> None:
+    app = Celery("test", broker=narrow_url, set_as_current=False)
+    queue = Queue(redis_client, queue_name, prefix=prefix)
+    kept, *gone = (app.send_task("t.x", queue=queue_name, countdown=delay_s) for _ in range(3))
+
+    app.control.revoke(gone[0].id)
+    app.control.revoke([gone[1].id, "unknown"])
+    app.close()
+
+    if delay_s:
+        assert queue.stats().delayed == 1
+        assert queue.stats().discarded == 2
+    else:
+        claim = queue.claim("w", count=5)
+        assert [it.id for it in claim.messages] == [kept.id]
+        assert {it.id for it, _ in claim.dropped} == {it.id for it in gone}
+
+
+def test_a_revocation_reaches_the_queue_though_another_queues_worker_confirms_it(
+    narrow_url: str, redis_client: redis.Redis, prefix: str, queue_name: str
+) -> None:
+    app = Celery("test", broker=narrow_url, set_as_current=False)
+    queue = Queue(redis_client, queue_name, prefix=prefix)
+    result = app.send_task("t.x", queue=queue_name)
+    with node(app, "other@host"):
+        app.control.revoke(result.id, reply=True, timeout=1, limit=1)
+    app.close()
+
+    assert queue.claim("w", count=5).messages == []
+
+
+def test_a_command_that_nobody_hears_is_told(
+    narrow_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Celery("test", broker=narrow_url, set_as_current=False)
+
+    app.control.rate_limit("t.x", "1/s")
+    app.control.ping(timeout=0.1)
+    app.close()
+
+    told = [it.message for it in caplog.records if it.name.startswith("celeriac")]
+    assert told == ["control command 'rate_limit': no worker listens, so nobody has done it"]
 
 
 def test_events_arrive(valkey: Any, prefix: str) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 import redis
 from celery import Celery, chain, chord, group, signals
+from celery.app import amqp as celery_amqp
 from kombu import Connection, Consumer, Exchange, Producer
 from kombu import Queue as KombuQueue
 from kombu.compression import decompress
@@ -518,6 +519,81 @@ def test_a_topic_exchange_routes_to_what_is_bound(url: str, queue: Queue, queue_
         producer.publish([], routing_key="mail.new", headers=task_headers("k1"))
 
     assert [message.id for message in claim(queue)] == ["k1"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("direct", {"exchange": "x", "routing_key": "k"}),
+        ("topic", {"exchange": "x", "routing_key": "k"}),
+        ("fanout", {"exchange": "x", "routing_key": "k"}),
+        ("fanout", {"exchange": "x"}),
+        ("direct", {"queue": "q"}),
+        ("topic", {"queue": "q"}),
+        ("fanout", {"queue": "q"}),
+    ],
+)
+def test_a_queue_of_task_queues_is_reached_by_name_or_exchange_with_no_worker_up(
+    app: Celery, queue: Queue, kind: str, options: dict[str, str]
+) -> None:
+    names = {"q": queue.name, "x": f"x-{queue.name}"}
+    exchange = Exchange(names["x"], type=kind)
+    app.conf.task_queues = [KombuQueue(queue.name, exchange, routing_key="k")]
+    options = {name: names.get(value, value) for name, value in options.items()}
+
+    result = app.tasks["t.add"].apply_async((1,), **options)
+
+    assert [message.id for message in claim(queue)] == [result.id]
+
+
+def test_a_fanout_exchange_hands_a_copy_to_each_queue(
+    app: Celery, queue: Queue, prefix: str
+) -> None:
+    exchange = Exchange(f"x-{queue.name}", type="fanout")
+    other = Queue(queue.client, f"{queue.name}-2", prefix=prefix)
+    app.conf.task_queues = [KombuQueue(it.name, exchange) for it in (queue, other)]
+
+    result = app.tasks["t.add"].apply_async((1,), exchange=exchange.name)
+
+    assert [[message.id for message in claim(it)] for it in (queue, other)] == [[result.id]] * 2
+
+
+@pytest.mark.parametrize("kind", ["fanout", "direct", "topic"])
+def test_a_route_to_an_exchange_without_a_queue_is_refused(app: Celery, kind: str) -> None:
+    app.conf.task_routes = {"t.add": {"exchange": "nowhere", "exchange_type": kind}}
+
+    why = "its route names no queue" if kind == "direct" else "is bound to exchange 'nowhere'"
+    with pytest.raises(celeriac.MessageRefused, match=why):
+        app.tasks["t.add"].apply_async((1,))
+
+
+@pytest.mark.parametrize("serializer", ["json", "pickle", "yaml"])
+def test_a_task_of_protocol_1_is_refused_and_not_put_where_nobody_reads(
+    app: Celery, queue: Queue, serializer: str
+) -> None:
+    app.conf.task_protocol = 1
+    stock = celery_amqp.AMQP(app)
+    message = stock.as_task_v1("k1", "t.add", args=(1,), kwargs={})
+    with app.connection_for_write() as connection:
+        producer = Producer(connection)
+        with pytest.raises(celeriac.MessageRefused, match="set task_protocol = 2"):
+            producer.publish(
+                message.body,
+                routing_key=queue.name,
+                serializer=serializer,
+                headers=message.headers,
+                **message.properties,
+            )
+
+
+@pytest.mark.parametrize("priority", [-1, 10, 11, 5.5, True, "5", "urgent"])
+def test_a_priority_that_means_nothing_is_refused(app: Celery, queue: Queue, priority: Any) -> None:
+    with pytest.raises(ValueError, match="priority"):
+        app.tasks["t.add"].apply_async((1,), priority=priority)
+    with pytest.raises(ValueError, match="priority"):  # by Celery's own way
+        app.tasks["t.add"].apply_async((1,), priority=priority, link=app.tasks["t.add"].s(1))
+
+    assert claim(queue) == []
 
 
 def test_queue_declare_size_and_purge_see_our_queue(app: Celery, queue: Queue) -> None:

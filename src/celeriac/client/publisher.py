@@ -149,4 +149,8 @@ def priority_of(value: int | str | None) -> Priority:
         if name is None:
             raise ValueError(f"priority {value!r}: must be high, normal or low, or a number 0 to 9")
         return name
+    if type(value) is not int or not 0 <= value <= 9:
+        raise ValueError(
+            f"priority {value!r}: must be a whole number from 0, the most urgent, to 9"
+        )
     return "high" if value < 3 else "normal" if value < 7 else "low"

@@ -10,7 +10,7 @@ body holds the arguments already.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from types import TracebackType
@@ -19,6 +19,7 @@ from typing import Any, Self
 from celery.app import amqp as celery_amqp
 from celery.exceptions import ImproperlyConfigured
 from kombu import pools
+from kombu.common import Broadcast
 from kombu.serialization import dumps
 from kombu.utils.functional import retry_over_time
 from redis.exceptions import ConnectionError, TimeoutError
@@ -78,6 +79,7 @@ class AMQP(celery_amqp.AMQP):  # type: ignore[misc]
                 limit=self.app.pool.limit,
                 publisher=publisher_for(connection.transport.broker),
                 timezone=self.app.timezone,
+                queues=lambda: self.queues,
             )
         return super().producer_pool
 
@@ -88,15 +90,30 @@ class TaskProducerPool(pools.ProducerPool):  # type: ignore[misc]
     """A pool whose producers take a kombu connection only when they need one."""
 
     def __init__(
-        self, connections: Any, *args: Any, publisher: Publisher, timezone: Any, **options: Any
+        self,
+        connections: Any,
+        *args: Any,
+        publisher: Publisher,
+        timezone: Any,
+        queues: Callable[[], Mapping[str, Any]] = dict,
+        **options: Any,
     ) -> None:
+        """``queues`` are those of the app, which may be bound to exchanges of their own."""
         self.publisher = publisher
         self.timezone = timezone
+        self._queues = queues
         super().__init__(connections, *args, **options)
 
     def acquire(self, block: bool = False, timeout: float | None = None) -> TaskProducer:
         """Hand out a producer, for a `with` block."""
         return TaskProducer(self, block, timeout)
+
+    def bound_to(self, exchange: Any) -> list[Any]:
+        """The app's queues on an exchange: in Celery a worker declares them, but there may be none up."""
+        name = getattr(exchange, "name", exchange)
+        queues = [queue for queue in self._queues().values() if queue.exchange.name == name]
+        # A broadcast's queue is each consumer's own.
+        return [it.exchange if isinstance(it, Broadcast) else it for it in queues]
 
     def acquire_real(self, block: bool, timeout: float | None) -> Any:
         """Hand out one of kombu's producers."""
@@ -178,6 +195,8 @@ class TaskProducer:
                 if not retry:
                     raise
                 # From here on it is kombu's producer that waits and repeats, as the policy says.
+        if exchange and headers and "task" in headers:
+            options["declare"] = [*(options.get("declare") or ()), *self._pool.bound_to(exchange)]
         return self.real().publish(
             body,
             routing_key,

@@ -20,6 +20,7 @@ from typing import Any
 import redis
 from kombu.exceptions import BatchPublishError
 from kombu.transport import redis as kombu_redis
+from kombu.utils.json import dumps
 
 from celeriac.broker.connection import connection_class, connection_pool
 from celeriac.broker.keys import kombu_prefix
@@ -33,10 +34,18 @@ from celeriac.client.publisher import (
     priority_of,
     publisher_for,
 )
+from celeriac.transport.broadcast import (
+    cancel_everywhere,
+    command_of,
+    revoked_ids,
+    tell_unheard,
+)
 from celeriac.transport.url import FROM_TRANSPORT_OPTIONS, adopt
 
 #: How kombu.common.Broadcast names each consumer's own queue.
 _BROADCAST = "bcast."
+#: What is in the body of every task of Celery's protocol 1, whatever its serializer, and of no result.
+_PROTOCOL_1 = (b"taskset", b"task", b"kwargs", b"callbacks", b"chord")
 
 
 class TaskQueueNotConsumable(RuntimeError):
@@ -110,23 +119,65 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         """Publish a message. Raises MessageRefused when a queue does not accept a task."""
         headers = message["headers"]
         is_task = "task" in headers and "id" in headers
-        if not is_task or (exchange and self.typeof(exchange).type == "fanout"):
+        if exchange and self.typeof(exchange).type == "fanout":
+            return self._publish_to_all(message, exchange, routing_key, is_task=is_task, **options)
+        if not is_task:
+            _must_be_readable(message, routing_key)
             return super().basic_publish(message, exchange, routing_key, **options)
         new = _new_message(message)
-        queues = self._lookup(exchange, routing_key)
+        queues = [queue for queue in self._lookup(exchange, routing_key or "") if queue]
         if not queues or any(queue.startswith(_BROADCAST) for queue in queues):
             # Celery does not declare a broadcast's exchange when it publishes, and without that it is
             # taken for a direct one, whose messages nobody would ever see.
-            reason = f"no task queue is bound to exchange {exchange!r} with key {routing_key!r}"
-            hint = f"for a broadcast, send with declare=[Exchange({exchange!r}, type='fanout')]"
-            raise MessageRefused(routing_key, Receipt(new.id, "refused", f"{reason}; {hint}"))
-        batch = options.get("_publish_batch")
+            raise _unbound(exchange, routing_key, new)
+        self._publish_copies(queues, new, options.get("_publish_batch"))
+        return None
+
+    def _publish_to_all(
+        self, message: dict[str, Any], exchange: str, key: str, *, is_task: bool, **options: Any
+    ) -> None:
+        """Publish to a fanout exchange: to those who listen, and a task to the queues bound to it."""
+        bound: list[str] = []
+        if is_task:
+            new = _new_message(message)
+            bound = sorted(self._task_queues_of(exchange))
+            self._publish_copies(bound, new, options.get("_publish_batch"))
+            heard = self._tell(message, exchange, key)
+            if not bound and not heard:
+                raise _unbound(exchange, key, new)
+            return
+        method = ""
+        if exchange.endswith(".pidbox"):
+            method, arguments = command_of(message["content-type"], _bytes(message["body"]))
+            if ids := revoked_ids(method, arguments):
+                cancel_everywhere(self.publisher, ids)
+        if not self._tell(message, exchange, key):
+            tell_unheard(method)
+
+    def _tell(self, message: dict[str, Any], exchange: str, routing_key: str) -> int:
+        """Hand a message to all who listen to a fanout exchange now: how many these are."""
+        self._inplace_augment_message(message, exchange, routing_key)
+        heard: int = self._commands.publish(
+            self._get_publish_topic(exchange, routing_key), dumps(message)
+        )
+        return heard
+
+    def _task_queues_of(self, exchange: str) -> Iterator[str]:
+        """Name the task queues bound to an exchange: not what single consumers have bound for themselves."""
+        for _, _, queue in self.get_table(exchange):
+            if (
+                queue
+                and not queue.startswith(_BROADCAST)
+                and queue not in self.connection.transient
+            ):
+                yield queue
+
+    def _publish_copies(self, queues: list[str], new: NewMessage, batch: Any) -> None:
         for queue in queues:
             if batch is None:
                 self.publisher.must_publish(queue, new)
             else:
                 batch.add_task(queue, new)
-        return None
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
         """Start a batch, for kombu's `Producer.batch()`."""
@@ -248,12 +299,36 @@ def _split(topics: list[str]) -> tuple[list[str], list[str]]:
     return [topic for topic in topics if topic not in patterns], patterns
 
 
+def _bytes(body: str | bytes) -> bytes:
+    return body.encode() if isinstance(body, str) else bytes(body)
+
+
+def _unbound(exchange: str, routing_key: str, new: NewMessage) -> MessageRefused:
+    nobody = f"no task queue is bound to exchange {exchange!r} with key {routing_key!r}"
+    if not exchange:
+        nobody = "its route names no queue"
+    reason = (
+        f"{nobody}, and Celeriac's workers take no broadcasts: "
+        "send with queue=…, or bind a queue in task_queues"
+    )
+    return MessageRefused(routing_key or exchange, Receipt(new.id, "refused", reason))
+
+
+def _must_be_readable(message: dict[str, Any], queue: str) -> None:
+    """Refuse a task of Celery's first protocol: it would lie in a list that no worker of ours reads."""
+    body = _bytes(message["body"])
+    if all(name in body for name in _PROTOCOL_1):
+        reason = "it is a task of protocol 1, which no worker here reads: set task_protocol = 2"
+        id_ = message["properties"].get("correlation_id") or ""
+        raise MessageRefused(queue, Receipt(id_, "refused", reason))
+
+
 def _new_message(message: dict[str, Any]) -> NewMessage:
     body, properties = message["body"], message["properties"]
     return task_message(
         headers=message["headers"],
         properties=properties,
-        body=body.encode() if isinstance(body, str) else bytes(body),
+        body=_bytes(body),
         content_type=message["content-type"],
         content_encoding=message["content-encoding"],
         # Here 0 stands for no priority: kombu's producer fills it in.
