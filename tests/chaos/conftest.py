@@ -55,12 +55,16 @@ def stock_arena(_make: Callable[..., Any]) -> Callable[..., Stock]:
     return lambda **options: _make(Stock, **options)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give long rows the time they take."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give long rows the time they take; only among them stands stock Celery, whose rows judge nobody."""
+    ours = [item for item in items if Path(__file__).parent in item.path.parents]
     if LONG:
-        for item in items:
-            if Path(__file__).parent in item.path.parents:
-                item.add_marker(pytest.mark.timeout(3600))
+        for item in ours:
+            item.add_marker(pytest.mark.timeout(3600))
+        return
+    stock = {item for item in ours if "stock_arena" in getattr(item, "fixturenames", ())}
+    config.hook.pytest_deselected(items=list(stock))
+    items[:] = [item for item in items if item not in stock]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

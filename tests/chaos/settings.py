@@ -1,6 +1,6 @@
 """How large the fault tests are, and the seed of all their choices.
 
-CHAOS_SEED=n repeats a run's choices; CHAOS=long makes every row larger, and runs stock Celery through more.
+CHAOS_SEED=n repeats a run's choices; CHAOS=long makes every row larger, and puts stock Celery beside ours.
 """
 
 from __future__ import annotations

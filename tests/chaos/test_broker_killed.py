@@ -129,16 +129,14 @@ def test_a_broker_that_writes_every_second_forgets_the_last_seconds_at_most(
     assert not verdict.unexplained, verdict.unexplained[:5]
 
 
-if LONG:
-
-    @pytest.mark.parametrize("pool", POOLS)
-    def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
-        arena: Stock = stock_arena(appendfsync="always")
-        fleet = arena.fleet(pool, size=WORKERS, supervised=True)
-        jobs = work(10_000, ms=lambda: arena.random.uniform(0, 1))
-        with feeding(arena, jobs, seconds=15):
-            _kill_often(arena, fleet, kills=10)
-        arena.drained()
-        ends = [fault.until for fault in arena.journal]
-        name = "broker SIGKILL, AOF always"
-        report(stock_row(name, arena, pool, fleet, faults=len(ends), ends=ends))
+@pytest.mark.parametrize("pool", POOLS)
+def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
+    arena: Stock = stock_arena(appendfsync="always")
+    fleet = arena.fleet(pool, size=WORKERS, supervised=True)
+    jobs = work(10_000, ms=lambda: arena.random.uniform(0, 1))
+    with feeding(arena, jobs, seconds=15):
+        _kill_often(arena, fleet, kills=10)
+    arena.drained()
+    ends = [fault.until for fault in arena.journal]
+    name = "broker SIGKILL, AOF always"
+    report(stock_row(name, arena, pool, fleet, faults=len(ends), ends=ends))

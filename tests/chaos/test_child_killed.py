@@ -9,7 +9,7 @@ from celeriac.chaos.processes import Worker
 from tests.chaos.arena import Arena
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
-from tests.chaos.settings import LONG, scale
+from tests.chaos.settings import scale
 from tests.chaos.stock import Stock
 
 FAULT = "child SIGKILL"
@@ -48,13 +48,11 @@ def test_only_what_a_killed_child_ran_is_charged(celeriac_arena: Callable, repor
         # Otherwise it was about to: its task had not noted its start yet.
 
 
-if LONG:
-
-    def test_stock_celery_beside_it(stock_arena: Callable, report: Callable):
-        arena: Stock = stock_arena()
-        worker = arena.fleet("prefork").workers[0]
-        with arena.loaded(10_000, ms=lambda: arena.random.uniform(0, 0.8)):
-            _kill_children(arena, worker, 100)
-        arena.drained()
-        verdict = arena.verdict()
-        report(row(FAULT, arena, "prefork", verdict, faults=100, note=verdict.why))
+def test_stock_celery_beside_it(stock_arena: Callable, report: Callable):
+    arena: Stock = stock_arena()
+    worker = arena.fleet("prefork").workers[0]
+    with arena.loaded(10_000, ms=lambda: arena.random.uniform(0, 0.8)):
+        _kill_children(arena, worker, 100)
+    arena.drained()
+    verdict = arena.verdict()
+    report(row(FAULT, arena, "prefork", verdict, faults=100, note=verdict.why))

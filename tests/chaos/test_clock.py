@@ -17,7 +17,7 @@ from tests.chaos.arena import POOLS, Arena, Job, Pool, work
 from tests.chaos.load import feeding
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
-from tests.chaos.settings import LONG, scale
+from tests.chaos.settings import scale
 from tests.chaos.stock import Stock
 from tests.programs import program
 
@@ -121,28 +121,26 @@ def test_a_worker_with_a_wrong_clock_is_early_and_late_for_nothing(
     assert late < LATE_S
 
 
-if LONG:
-
-    @pytest.mark.parametrize("pool", POOLS)
-    def test_stock_celery_beside_it(
-        pool: Pool,
-        tmp_path: Path,
-        stock_arena: Callable,
-        report: Callable,
-        monkeypatch: pytest.MonkeyPatch,
-    ):
-        """Without delays: by such a clock they end an hour early or late."""
-        arena: Stock = stock_arena()
-        clocks = [Clock(tmp_path / f"clock{n}") for n in range(2)]
-        for clock in clocks:
-            clock.worker(arena, pool, monkeypatch)
-        steps = 40
-        jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1, 5, 100]))
-        with feeding(arena, jobs, seconds=0.5 * steps):
-            for number in range(steps):
-                _step(clocks, number)
-                time.sleep(0.5)
-        for clock in clocks:
-            clock.step(0)
-        arena.drained(within_s=300)
-        report(row(FAULT, arena, pool, arena.verdict(), faults=2 * steps))
+@pytest.mark.parametrize("pool", POOLS)
+def test_stock_celery_beside_it(
+    pool: Pool,
+    tmp_path: Path,
+    stock_arena: Callable,
+    report: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Without delays: by such a clock they end an hour early or late."""
+    arena: Stock = stock_arena()
+    clocks = [Clock(tmp_path / f"clock{n}") for n in range(2)]
+    for clock in clocks:
+        clock.worker(arena, pool, monkeypatch)
+    steps = 40
+    jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1, 5, 100]))
+    with feeding(arena, jobs, seconds=0.5 * steps):
+        for number in range(steps):
+            _step(clocks, number)
+            time.sleep(0.5)
+    for clock in clocks:
+        clock.step(0)
+    arena.drained(within_s=300)
+    report(row(FAULT, arena, pool, arena.verdict(), faults=2 * steps))

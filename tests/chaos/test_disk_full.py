@@ -134,27 +134,23 @@ def test_a_server_that_writes_always_ends_on_a_full_disk_and_has_promised_nothin
     assert stats.done == verdict.jobs
 
 
-if LONG:
-
-    @pytest.mark.parametrize("pool", POOLS)
-    def test_stock_celery_beside_it(
-        pool: Pool, disk: Path, stock_arena: Callable, report: Callable
-    ):
-        arena: Stock = stock_arena(server=EmbeddedServer(disk / "server"))
-        fleet = arena.fleet(pool, size=WORKERS, supervised=True)
-        times, ends = 8, []
-        jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1, 5]))
-        with feeding(arena, jobs, seconds=4.0 * times), arena.as_admin() as server:
-            for _ in range(times):
-                time.sleep(0.5)
-                with filled(disk):
-                    eventually(
-                        lambda: server.info("persistence")["aof_last_write_status"] == "err",
-                        within_s=20,
-                        what="it cannot write",
-                    )
-                    time.sleep(LEASE_S + 0.5)
-                ends.append(time.monotonic())
-                eventually(lambda: arena.ended_since(ends[-1]), within_s=60, what="work goes on")
-        arena.drained(within_s=300)
-        report(stock_row(FAULT, arena, pool, fleet, faults=times, ends=ends))
+@pytest.mark.parametrize("pool", POOLS)
+def test_stock_celery_beside_it(pool: Pool, disk: Path, stock_arena: Callable, report: Callable):
+    arena: Stock = stock_arena(server=EmbeddedServer(disk / "server"))
+    fleet = arena.fleet(pool, size=WORKERS, supervised=True)
+    times, ends = 8, []
+    jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1, 5]))
+    with feeding(arena, jobs, seconds=4.0 * times), arena.as_admin() as server:
+        for _ in range(times):
+            time.sleep(0.5)
+            with filled(disk):
+                eventually(
+                    lambda: server.info("persistence")["aof_last_write_status"] == "err",
+                    within_s=20,
+                    what="it cannot write",
+                )
+                time.sleep(LEASE_S + 0.5)
+            ends.append(time.monotonic())
+            eventually(lambda: arena.ended_since(ends[-1]), within_s=60, what="work goes on")
+    arena.drained(within_s=300)
+    report(stock_row(FAULT, arena, pool, fleet, faults=times, ends=ends))

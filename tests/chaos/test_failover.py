@@ -86,14 +86,12 @@ def test_a_failover_loses_only_what_nobody_waited_for(
     assert not verdict.unexplained, verdict.unexplained[:5]
 
 
-if LONG:
-
-    @pytest.mark.parametrize("pool", POOLS)
-    def test_stock_celery_beside_it(
-        pool: Pool, tmp_path: Path, stock_arena: Callable, report: Callable
-    ):
-        arena: Stock = stock_arena(server=SentinelSet(tmp_path / "machines"))
-        fleet = arena.fleet(pool, size=WORKERS, supervised=True)
-        ends = _splits(arena, fleet, splits=8, jobs=10_000)
-        arena.drained(within_s=600)
-        report(stock_row("failover, as it is", arena, pool, fleet, faults=8, ends=ends))
+@pytest.mark.parametrize("pool", POOLS)
+def test_stock_celery_beside_it(
+    pool: Pool, tmp_path: Path, stock_arena: Callable, report: Callable
+):
+    arena: Stock = stock_arena(server=SentinelSet(tmp_path / "machines"))
+    fleet = arena.fleet(pool, size=WORKERS, supervised=True)
+    ends = _splits(arena, fleet, splits=8, jobs=10_000)
+    arena.drained(within_s=600)
+    report(stock_row("failover, as it is", arena, pool, fleet, faults=8, ends=ends))

@@ -12,7 +12,7 @@ from celeriac.chaos.sidefile import Run
 from tests.chaos.arena import POOLS, SLOTS, Job, Pool, work
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
-from tests.chaos.settings import LONG, scale
+from tests.chaos.settings import scale
 from tests.chaos.stock import Stock
 
 FAULT = "frozen past its lease"
@@ -94,18 +94,16 @@ def test_a_worker_that_wakes_up_too_late_is_refused(
     }
 
 
-if LONG:
-
-    @pytest.mark.parametrize("pool", POOLS)
-    def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
-        arena: Stock = stock_arena()
-        frozen = arena.fleet(pool).workers[0]
-        rounds = 5
-        for number in range(rounds):
-            _freeze(arena, pool, frozen, number)
-            eventually(
-                lambda: all(run.finished for run in arena.history.read().runs),
-                within_s=20,
-                what="the frozen worker finishes what it ran",
-            )
-        report(row(FAULT, arena, pool, arena.verdict(), faults=rounds))
+@pytest.mark.parametrize("pool", POOLS)
+def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
+    arena: Stock = stock_arena()
+    frozen = arena.fleet(pool).workers[0]
+    rounds = 5
+    for number in range(rounds):
+        _freeze(arena, pool, frozen, number)
+        eventually(
+            lambda: all(run.finished for run in arena.history.read().runs),
+            within_s=20,
+            what="the frozen worker finishes what it ran",
+        )
+    report(row(FAULT, arena, pool, arena.verdict(), faults=rounds))

@@ -20,7 +20,7 @@ from tests.chaos.load import feeding
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row, stock_row
 from tests.chaos.servers import servers
-from tests.chaos.settings import LONG, scale
+from tests.chaos.settings import scale
 from tests.chaos.stock import Stock
 
 #: Room for some hundreds of messages of 2 kB, and, when they are gone, for the ids of all that are sent.
@@ -135,19 +135,17 @@ def test_a_full_broker_refuses_and_is_drained(
     assert taken == [job.id for job in rest]
 
 
-if LONG:
-
-    @pytest.mark.parametrize("pool", POOLS)
-    def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
-        """Its workers are there before: none starts on a full broker."""
-        arena: Stock = stock_arena()
-        fleet = arena.fleet(pool, supervised=True)
-        jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1]))
-        with feeding(arena, jobs, seconds=10):
-            eventually(lambda: arena.ended_since(0), within_s=10, what="workers work")
-            _limit(arena, 0)
-            eventually(lambda: arena.uncertain, within_s=30, what="it is full")
-            time.sleep(10)
-            _limit(arena, 2**30)
-        arena.drained(within_s=300)
-        report(stock_row(FAULT, arena, pool, fleet, faults=1))
+@pytest.mark.parametrize("pool", POOLS)
+def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
+    """Its workers are there before: none starts on a full broker."""
+    arena: Stock = stock_arena()
+    fleet = arena.fleet(pool, supervised=True)
+    jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1]))
+    with feeding(arena, jobs, seconds=10):
+        eventually(lambda: arena.ended_since(0), within_s=10, what="workers work")
+        _limit(arena, 0)
+        eventually(lambda: arena.uncertain, within_s=30, what="it is full")
+        time.sleep(10)
+        _limit(arena, 2**30)
+    arena.drained(within_s=300)
+    report(stock_row(FAULT, arena, pool, fleet, faults=1))

@@ -157,16 +157,14 @@ def _back_at_work(arena: Celeriac, worker: Worker, *, within_s: float) -> float:
     return time.monotonic() - since
 
 
-if LONG:
-
-    @pytest.mark.parametrize("pool", POOLS)
-    def test_stock_celery_on_cut_connections(pool: Pool, stock_arena: Callable, report: Callable):
-        arena: Stock = stock_arena(proxied=True)
-        fleet = arena.fleet(pool, size=WORKERS, supervised=True)
-        cuts = 60
-        jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1, 5]))
-        with feeding(arena, jobs, seconds=0.6 * cuts):
-            ends = _cut_often(arena, cuts)
-        arena.drained()
-        note = f"{len(arena.verdict().unexplained)} runs repeated, "
-        report(stock_row("connection cut", arena, pool, fleet, faults=cuts, ends=ends, note=note))
+@pytest.mark.parametrize("pool", POOLS)
+def test_stock_celery_on_cut_connections(pool: Pool, stock_arena: Callable, report: Callable):
+    arena: Stock = stock_arena(proxied=True)
+    fleet = arena.fleet(pool, size=WORKERS, supervised=True)
+    cuts = 60
+    jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1, 5]))
+    with feeding(arena, jobs, seconds=0.6 * cuts):
+        ends = _cut_often(arena, cuts)
+    arena.drained()
+    note = f"{len(arena.verdict().unexplained)} runs repeated, "
+    report(stock_row("connection cut", arena, pool, fleet, faults=cuts, ends=ends, note=note))

@@ -171,20 +171,18 @@ def test_a_server_that_stands_still_for_longer_than_a_lease_costs_nobody_a_deliv
     assert stats.done == verdict.jobs and stats.redelivered == 0
 
 
-if LONG:
-
-    @pytest.mark.parametrize("pool", POOLS)
-    @pytest.mark.parametrize("name", HANDS)
-    def test_stock_celery_beside_it(name: str, pool: Pool, stock_arena: Callable, report: Callable):
-        arena: Stock = stock_arena(prepare=add_user, user=(USER, PASSWORD))
-        fleet = arena.fleet(pool, size=WORKERS, supervised=True)
-        times = 20
-        jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1, 5]))
-        with feeding(arena, jobs, seconds=0.5 * times):
-            ends = _tamper_often(arena, HANDS[name], times, patience_s=120)
-        note = ""
-        try:
-            arena.drained(within_s=300)
-        except TimeoutError:
-            note = f"stuck, {arena.waiting()} of the lost still wait, "
-        report(stock_row(name, arena, pool, fleet, faults=times, ends=ends, note=note))
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("name", HANDS)
+def test_stock_celery_beside_it(name: str, pool: Pool, stock_arena: Callable, report: Callable):
+    arena: Stock = stock_arena(prepare=add_user, user=(USER, PASSWORD))
+    fleet = arena.fleet(pool, size=WORKERS, supervised=True)
+    times = 20
+    jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1, 5]))
+    with feeding(arena, jobs, seconds=0.5 * times):
+        ends = _tamper_often(arena, HANDS[name], times, patience_s=120)
+    note = ""
+    try:
+        arena.drained(within_s=300)
+    except TimeoutError:
+        note = f"stuck, {arena.waiting()} of the lost still wait, "
+    report(stock_row(name, arena, pool, fleet, faults=times, ends=ends, note=note))

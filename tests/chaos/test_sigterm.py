@@ -13,7 +13,7 @@ from celeriac.chaos.processes import Fleet, Worker
 from tests.chaos.arena import POOLS, Arena, Pool
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
-from tests.chaos.settings import LONG, scale
+from tests.chaos.settings import scale
 from tests.chaos.stock import Stock
 
 FAULT = "SIGTERM, deploy-like"
@@ -85,12 +85,10 @@ def test_a_storm_of_deploys_costs_nobody_a_delivery(
     assert stats.redelivered == 0
 
 
-if LONG:
-
-    @pytest.mark.parametrize("pool", POOLS)
-    def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
-        arena: Stock = stock_arena()
-        rounds = 25
-        note, _ = _deploys(arena, pool, jobs=10_000, rounds=rounds)
-        arena.drained(within_s=300)
-        report(row(FAULT, arena, pool, arena.verdict(), faults=rounds, note=note))
+@pytest.mark.parametrize("pool", POOLS)
+def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
+    arena: Stock = stock_arena()
+    rounds = 25
+    note, _ = _deploys(arena, pool, jobs=10_000, rounds=rounds)
+    arena.drained(within_s=300)
+    report(row(FAULT, arena, pool, arena.verdict(), faults=rounds, note=note))

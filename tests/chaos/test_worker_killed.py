@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.arena import POOLS, SLOTS, Arena, Pool
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
-from tests.chaos.settings import LONG, scale
+from tests.chaos.settings import scale
 
 WORKERS = 2
 FAULT = "worker SIGKILL"
@@ -46,7 +46,7 @@ def test_workers_killed_under_load_lose_nothing(
     assert stats.done == verdict.jobs
 
 
-@pytest.mark.parametrize("pool", POOLS if LONG else ["solo"])
+@pytest.mark.parametrize("pool", POOLS)
 def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
     arena = stock_arena()
     kills = scale(5, 50)
