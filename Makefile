@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e chaos unit lint format docs bench bench-peers bench-scale bench-cluster cluster cluster-down lock clean
+.PHONY: help demo test e2e chaos unit check mutants lint format docs bench bench-peers bench-scale bench-cluster cluster cluster-down lock clean
 
 help:            ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1 \t/p' Makefile | expand -t 24
@@ -14,19 +14,23 @@ help:            ## show this list
 demo: .venv/messaging  ## run the messaging application on this machine, from first message to dead letter
 	@$(BIN)/python -m celeriac_messaging.demo
 
-test: .venv/dev  ## run every test; what this machine cannot run is skipped, and named
-	@scripts/with-programs $(BIN)/pytest
+test: .venv/dev  ## run every test, the quick ones first; what this machine cannot run is skipped, and named
+	@scripts/with-programs $(BIN)/python -m tests.stages $(ARGS)
 
 e2e: .venv/dev  ## run those tests alone that need a real Kubernetes (Linux, root)
-	@scripts/with-programs $(BIN)/python scripts/side_by_side.py \
-	    "$(BIN)/pytest -v -p no:cacheprovider tests/api" \
-	    "$(BIN)/pytest -v -p no:cacheprovider tests/e2e/kubernetes"
+	@scripts/with-programs $(BIN)/python -m tests.stages api kubernetes
 
 chaos: .venv/dev  ## try every fault with 10,000 jobs and more, beside stock Celery (hours; args: ARGS='-k frozen')
 	@CHAOS=long scripts/with-programs $(BIN)/pytest tests/chaos tests/simulation $(ARGS)
 
-unit: .venv/dev  ## run the tests that need no server (seconds)
-	$(BIN)/pytest tests/unit -m "not slow"
+unit: .venv/dev  ## run the unit tests, and the queue's scripts on an embedded server (seconds)
+	@$(BIN)/python -m tests.layers unit
+
+check: .venv/dev  ## run the tests of one layer, in under a minute: LAYER=worker; without LAYER list the layers
+	@$(BIN)/python -m tests.layers $(LAYER) $(ARGS)
+
+mutants: .venv/dev  ## make each lethal edit of tests/mutants; the unit tests must notice (an hour; args: ARGS='--layer worker')
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: .venv/dev  ## check style, types, architecture and the tree
 	@failed=; \

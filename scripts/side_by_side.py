@@ -12,13 +12,28 @@ import shlex
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Sequence
+
+#: Gets the index of a command, and a line of it (with its end).
+Show = Callable[[int, str], None]
 
 
 def main(commands: list[str]) -> int:
     """Run the commands; return the exit code."""
+    codes = run(
+        [shlex.split(command) for command in commands],
+        lambda index, line: print(f"{index + 1}| {line}", end="", flush=True),
+    )
+    for command, code in zip(commands, codes, strict=True):
+        print(f"{command}: {'passed' if code == 0 else f'ended with {code}'}")
+    return int(any(codes))
+
+
+def run(commands: Sequence[Sequence[str]], show: Show) -> list[int]:
+    """Run the commands until all have ended; return their exit codes. ``show`` is called by threads."""
     running = [
         subprocess.Popen(
-            shlex.split(command),
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -28,8 +43,8 @@ def main(commands: list[str]) -> int:
         for command in commands
     ]
     readers = [
-        threading.Thread(target=_show, args=(number, process))
-        for number, process in enumerate(running, start=1)
+        threading.Thread(target=_read, args=(index, process, show))
+        for index, process in enumerate(running)
     ]
     for reader in readers:
         reader.start()
@@ -38,17 +53,14 @@ def main(commands: list[str]) -> int:
         while reader.is_alive():
             with contextlib.suppress(KeyboardInterrupt):
                 reader.join()
-    codes = [process.wait() for process in running]
-    for command, code in zip(commands, codes, strict=True):
-        print(f"{command}: {'passed' if code == 0 else f'ended with {code}'}")
-    return int(any(codes))
+    return [process.wait() for process in running]
 
 
-def _show(number: int, process: subprocess.Popen[str]) -> None:
+def _read(index: int, process: subprocess.Popen[str], show: Show) -> None:
     assert process.stdout is not None  # noqa: S101  # it was asked for
     with process.stdout as lines:
         for line in lines:
-            print(f"{number}| {line}", end="", flush=True)
+            show(index, line)
 
 
 if __name__ == "__main__":

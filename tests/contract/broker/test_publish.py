@@ -227,6 +227,7 @@ def test_cancelling_does_not_take_one_messages_copy_for_another_message(queue: Q
     assert queue.stats().delayed == 2
 
 
+@pytest.mark.slow
 def test_fifty_thousand_messages_go_in_and_out_with_nothing_lost_or_doubled(queue: Queue) -> None:
     receipts = queue.publish(some(50_000, body=b"x" * 100))
     assert all(receipt.status == "accepted" for receipt in receipts)

@@ -67,6 +67,7 @@ def test_everything_is_there_after_the_server_was_killed(
     assert len(drain(queue)) == 1000
 
 
+@pytest.mark.slow
 def test_the_state_machine_runs_here_too(
     server: EmbeddedServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,6 +116,7 @@ class BrokerMachine(Work):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(0 if "HYPOTHESIS_PROFILE" in os.environ else 900)  # shrinking takes minutes
 def test_the_broker_does_what_the_model_does_whoever_dies(
     valkey: RunningServer, monkeypatch: pytest.MonkeyPatch

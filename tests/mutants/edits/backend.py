@@ -1,0 +1,63 @@
+"""Workers as child processes."""
+
+from tests.mutants.table import Edit
+
+_LOCAL = "src/celeriac/backend/local.py"
+_PLACES = "src/celeriac/backend/places.py"
+
+EDITS = (
+    Edit(
+        "nobody hears of a worker's death",
+        _LOCAL,
+        "        fleet.lost.add(name)\n",
+        "",
+    ),
+    Edit(
+        "what should leave is not asked to",
+        _LOCAL,
+        "        worker.process.terminate()\n        logger.info",
+        "        logger.info",
+    ),
+    Edit(
+        "a drain that never ends is waited for",
+        _LOCAL,
+        "                    worker.process.kill()\n\n",
+        "                    pass\n\n",
+    ),
+    Edit(
+        "a worker that dies young is started without a wait",
+        _PLACES,
+        "since=now + restart_wait_s(failures),",
+        "since=now,",
+    ),
+    Edit(
+        "all old workers go at once",
+        _PLACES,
+        "droppable = surplus - len(unready)",
+        "droppable = len(outdated)",
+    ),
+    Edit(
+        "a gap is filled before its time",
+        _PLACES,
+        "for it in gaps if it.since <= now]",
+        "for it in gaps]",
+    ),
+    Edit(
+        "a worker's children outlive it",
+        "src/celeriac/backend/process.py",
+        "            self._signal_group(signal.SIGKILL)\n        return self._process.wait()",
+        "            pass\n        return self._process.wait()",
+    ),
+    Edit(
+        "workers outlive who started them",
+        "src/celeriac/backend/tether.py",
+        "ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))",
+        "pass",
+    ),
+    Edit(
+        "a changed command replaces no worker",
+        "src/celeriac/backend/command.py",
+        "text = json.dumps([self.arguments, self.environment])",
+        "text = json.dumps([self.environment])",
+    ),
+)

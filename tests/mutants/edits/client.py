@@ -1,0 +1,149 @@
+"""Everything that sends, without Celery."""
+
+from tests.mutants.table import Edit
+
+_ENVELOPE = "src/celeriac/client/envelope.py"
+_JOB = "src/celeriac/client/job.py"
+_CLIENT = "src/celeriac/client/client.py"
+_PUBLISHER = "src/celeriac/client/publisher.py"
+
+EDITS = (
+    Edit(
+        "the retries that a message has behind it are forgotten",
+        _ENVELOPE,
+        "        if (value or name not in _EMPTY_BY_DEFAULT) and name not in _LEFT_OUT",
+        '        if (value or name not in _EMPTY_BY_DEFAULT) and name not in _LEFT_OUT | {"retries"}',
+    ),
+    Edit(
+        "who waits for an answer is forgotten",
+        _ENVELOPE,
+        '_PROPERTIES = ("reply_to", "priority")',
+        '_PROPERTIES = ("priority",)',
+    ),
+    Edit(
+        "a result is kept of a task that wants none",
+        _ENVELOPE,
+        'if h.get("ignore_result") is False:',
+        'if h.get("ignore_result") is not None:',
+    ),
+    Edit(
+        "an eta is run at once",
+        _ENVELOPE,
+        "delay_ms=max(0, _ms_until(eta, now, timezone)) if eta else 0,",
+        "delay_ms=0,",
+    ),
+    Edit(
+        "what has expired never expires",
+        _ENVELOPE,
+        "ttl_ms=max(1, _ms_until(expires, now, timezone)) if expires else 0,",
+        "ttl_ms=max(0, _ms_until(expires, now, timezone)) if expires else 0,",
+    ),
+    Edit(
+        "a time without a zone is taken for UTC",
+        _ENVELOPE,
+        "moment = moment.replace(tzinfo=timezone)",
+        "moment = moment.replace(tzinfo=UTC)",
+    ),
+    Edit(
+        "Celery's dedup key is dropped",
+        _ENVELOPE,
+        'dedup_key=str(dedup_key) if dedup_key else "",',
+        'dedup_key="",',
+    ),
+    Edit(
+        "a job's delay is dropped",
+        _JOB,
+        'delay_ms=_ms(job.delay, "delay") if job.delay else 0,',
+        "delay_ms=0,",
+    ),
+    Edit(
+        "a job's dedup key is dropped",
+        _JOB,
+        'dedup_key=job.dedup_key or "",',
+        'dedup_key="",',
+    ),
+    Edit(
+        "a job that expires at once never expires",
+        _JOB,
+        'ttl_ms=0 if job.expires is None else max(1, _ms(job.expires, "expires")),',
+        'ttl_ms=0 if not job.expires else max(1, _ms(job.expires, "expires")),',
+    ),
+    Edit(
+        "every job has normal priority",
+        _JOB,
+        "priority=priority_of(job.priority),",
+        'priority="normal",',
+    ),
+    Edit(
+        "a job's id is another one",
+        _JOB,
+        "id=job.id or new_id(),",
+        "id=new_id(),",
+    ),
+    Edit(
+        "a job's own limit of attempts is dropped",
+        _JOB,
+        '        headers["max_attempts"] = max_attempts\n',
+        "        pass\n",
+    ),
+    Edit(
+        "urgent is low",
+        _PUBLISHER,
+        'return "high" if value < 3 else',
+        'return "low" if value < 3 else',
+    ),
+    Edit(
+        "a refusal is not told",
+        _PUBLISHER,
+        'if receipt.status == "refused":',
+        'if receipt.status == "never":',
+    ),
+    Edit(
+        "too few replicas are not told",
+        _PUBLISHER,
+        "if not receipt.replicated:",
+        "if False:",
+    ),
+    Edit(
+        "a running attempt's retry is published beside it",
+        _PUBLISHER,
+        "return taker is not None and taker.offer(queue, message)",
+        "return taker is not None and not taker.offer(queue, message)",
+    ),
+    Edit(
+        "publishing takes a queue's own policy away",
+        _PUBLISHER,
+        "queue.declare(QueuePolicy(), only_if_absent=True)",
+        "queue.declare(QueuePolicy())",
+    ),
+    Edit(
+        "the job between two chunks is lost",
+        _CLIENT,
+        "self._ahead.append((job, message))",
+        "pass",
+    ),
+    Edit(
+        "a bulk that is cut off forgets what it had not sent",
+        _CLIENT,
+        "return [job for job, _ in self._ahead] + list(self._source)",
+        "return list(self._source)",
+    ),
+    Edit(
+        "a late answer is taken for the next one's",
+        "src/celeriac/client/direct.py",
+        "            connection.disconnect()\n            raise\n",
+        "            raise\n",
+    ),
+    Edit(
+        "progress writes every row",
+        "src/celeriac/client/progress.py",
+        "if self._next_write is not None and now < self._next_write and done < total:",
+        "if False:",
+    ),
+    Edit(
+        "the last step of a progress is not written",
+        "src/celeriac/client/progress.py",
+        "now < self._next_write and done < total:",
+        "now < self._next_write:",
+    ),
+)

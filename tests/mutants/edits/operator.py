@@ -1,0 +1,5 @@
+"""operator"""
+
+from tests.mutants.table import Edit
+
+EDITS: tuple[Edit, ...] = ()

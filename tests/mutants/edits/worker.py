@@ -1,0 +1,5 @@
+"""worker"""
+
+from tests.mutants.table import Edit
+
+EDITS: tuple[Edit, ...] = ()
