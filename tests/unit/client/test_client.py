@@ -136,3 +136,17 @@ def test_a_client_without_a_broker_says_how_to_name_one(monkeypatch: pytest.Monk
 def test_impossible_queue_names(name: str) -> None:
     with pytest.raises(ValueError, match="queue name"):
         Client("celeriac://h").send(name, "t.x")
+
+
+@pytest.mark.parametrize(
+    ("given", "ttl_ms"),
+    [({}, 3_600_000), ({"dedup_seconds": 2.5}, 2500), ({"dedup_seconds": 0}, 1)],
+)
+def test_a_dedup_key_travels_with_its_time(given: dict[str, Any], ttl_ms: int) -> None:
+    message = message_of(Job("t.x", dedup_key="k", **given))
+    assert (message.dedup_key, message.dedup_ttl_ms) == ("k", ttl_ms)
+
+
+def test_without_a_dedup_key_there_is_no_time() -> None:
+    message = message_of(Job("t.x", dedup_seconds=60))
+    assert (message.dedup_key, message.dedup_ttl_ms) == ("", 0)

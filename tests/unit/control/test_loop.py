@@ -365,6 +365,13 @@ def test_a_schedule_fires_once_a_minute() -> None:
     assert world.status.schedules[0].next_due_time == "2026-01-31T09:33:00Z"
 
 
+def test_a_schedule_that_fired_is_remembered_on_the_broker() -> None:
+    world = World(MAKE.queue(schedules=SCHEDULES))
+    world.rounds(130)
+
+    assert world.mail.schedules == {"clean": datetime(2026, 1, 31, 9, 32, tzinfo=NOW.tzinfo)}
+
+
 def test_a_schedule_that_could_not_fire_does_so_when_the_broker_is_back() -> None:
     world = World(MAKE.queue(schedules=SCHEDULES))
     world.rounds(50)

@@ -56,6 +56,16 @@ def test_what_was_missed_more_than_an_hour_ago_is_given_up() -> None:
     assert timer.next == at("03:00") + timedelta(days=1)
 
 
+def test_what_a_machine_slept_through_more_than_an_hour_ago_is_given_up() -> None:
+    daily = Schedule(name="clean", cron="0 3 * * *", task="t")
+    evening = one("02:00", now=at("02:30"), schedule=daily)
+
+    morning = catch_up(evening, now=at("09:30"))
+
+    assert due([morning], now=at("09:30")) == []
+    assert morning.next == at("03:00") + timedelta(days=1)
+
+
 def test_a_sleep_of_the_machine_is_caught_up_with_one_message() -> None:
     minutely = Schedule(name="clean", cron="* * * * *", task="t")
     timer = one("01:00", now=at("01:00:30"), schedule=minutely)
