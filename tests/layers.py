@@ -11,6 +11,7 @@ is there in 0.05 s, so `make unit` runs the broker's contract too. In tests/unit
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,6 +85,8 @@ QUICK = ("-m", "not slow", "-k", "not redis-server and not valkey-server")
 def main(arguments: Sequence[str]) -> int:
     """Run the core's tests or a layer's, with what pytest is told besides; without either list the layers."""
     name, more = (arguments[0], arguments[1:]) if arguments else ("", ())
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process compiles every test by itself
+    sys.dont_write_bytecode = False
     if name == "unit":
         return int(pytest.main([*PROCESSES, *QUICK, *CORE, *more]))
     if name in LAYERS:

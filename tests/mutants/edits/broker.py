@@ -15,12 +15,6 @@ EDITS = (
         "  local v = values_of(flat)",
     ),
     Edit(
-        "who lost a lease settles all the same",
-        _LUA + "common.lua",
-        "if redis.call('XACK', key, GROUP, entry_id) == 0 then return nil end",
-        "redis.call('XACK', key, GROUP, entry_id)",
-    ),
-    Edit(
         "a poison is handed out once more",
         _LUA + "common.lua",
         "if tonumber(v[LOST]) >= limit then",

@@ -101,6 +101,7 @@ def _hammer(path: Path, worker: int, first: multiprocessing.Queue[int]) -> None:
     first.put(sum(won))
 
 
+@pytest.mark.slow
 def test_many_processes_and_threads_share_one_file(tmp_path: Path) -> None:
     """All open it at once, make the tables at once, and record the same effects at once."""
     context = multiprocessing.get_context("spawn")

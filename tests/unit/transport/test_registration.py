@@ -25,6 +25,7 @@ def test_nothing_heavy_is_imported() -> None:
     assert not {"kombu", "celery", "redis", "pydantic", "asyncio"} & set(loaded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "imports",
     [
