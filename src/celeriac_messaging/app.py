@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, task_retry, task_revoked
 
 from celeriac_messaging import logs
 from celeriac_messaging.settings import from_environment
@@ -48,3 +48,5 @@ def _structured_logs(**_: Any) -> None:
 
 
 setup_logging.connect(_structured_logs, weak=False)
+task_retry.connect(logs.tell_retry, weak=False)
+task_revoked.connect(logs.tell_revoked, weak=False)

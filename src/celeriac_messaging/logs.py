@@ -4,6 +4,9 @@ What may appear is listed here rather than what may not: the fields of a record 
 application wrote itself (`fields`), and of everybody else's records only their fixed text. Of an
 error that is not ours only the class and the place are written, because its text may quote what
 it choked on; the full text stands in the dead letter.
+
+Celery's own line of a retry says no more than that there is one; what a person asks then (of which
+attempt, for which error, and when is the next) comes by its signals.
 """
 
 from __future__ import annotations
@@ -17,11 +20,14 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import celery
+from celery.exceptions import Retry
 
 from celeriac_messaging.errors import MessagingError
 
 FRAMES = 8
 OURS = "celeriac_messaging"
+
+log = logging.getLogger("celeriac_messaging.job")
 
 
 def job_context() -> dict[str, object]:
@@ -30,6 +36,10 @@ def job_context() -> dict[str, object]:
     request = getattr(task, "request", None) if task else None
     if request is None or not request.id:
         return {}
+    return _job(task, request)
+
+
+def _job(task: Any, request: Any) -> dict[str, object]:
     info = request.delivery_info or {}
     return {
         "job": request.id,
@@ -38,6 +48,22 @@ def job_context() -> dict[str, object]:
         "attempt": request.retries + 1,
         "delivery": info.get("delivery"),
     }
+
+
+def tell_retry(sender: Any, request: Any, reason: Retry, **_: Any) -> None:
+    """Log that an attempt failed and the job runs again: for Celery's signal `task_retry`."""
+    fields = _job(sender, request)  # the job's own process may be gone: this one may run none
+    if isinstance(reason.when, int | float):
+        fields["retry_in_seconds"] = round(reason.when, 1)
+    if reason.exc is not None:
+        fields["error"] = describe_error(reason.exc)
+    log.warning("retried", extra={"fields": fields})
+
+
+def tell_revoked(sender: Any, request: Any, terminated: bool, expired: bool, **_: Any) -> None:
+    """Log that a job will not run, or was stopped: for Celery's signal `task_revoked`."""
+    why = "expired" if expired else "terminated" if terminated else "cancelled"
+    log.warning("discarded", extra={"fields": _job(sender, request) | {"why": why}})
 
 
 class JsonFormatter(logging.Formatter):
@@ -67,12 +93,18 @@ def _event(record: logging.LogRecord) -> str:
     if _is_ours(record) and not record.args:
         return str(record.msg)
     if record.name == "celery.app.trace" and isinstance(record.args, Mapping):
-        # the arguments hold the return value, or the exception's text
-        what = str(record.args.get("description") or "succeeded")
-        return f"task {'failed' if what.startswith('raised') else what.lower()}"
+        return _end(record.args)
     if record.name.startswith(("celery.", "celeriac")) or record.name == "celeriac":
         return _without_errors(record)
     return str(record.msg)
+
+
+def _end(told: Mapping[str, object]) -> str:
+    """How an attempt ended. The text itself holds the return value, or the exception's text."""
+    if "return_value" in told:
+        return "task succeeded"
+    what = str(told.get("description") or "retried")
+    return f"task {'failed' if what.startswith('raised') else what.lower()}"
 
 
 def _without_errors(record: logging.LogRecord) -> str:

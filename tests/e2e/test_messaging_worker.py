@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from celeriac import Client
 from celeriac.broker.queue import Queue
 from celeriac.chaos.processes import eventually
 from celeriac.spec.load import load_queues
+from celeriac.spec.policies import QueuePolicy
 from celeriac_messaging import payloads
 from celeriac_messaging.demo.sinks import HttpSink, Manners
 from celeriac_messaging.payloads import SendMessage, load
@@ -25,7 +26,38 @@ from celeriac_messaging.service import MessageQueueService
 
 QUEUE = "message-delivery"
 SECRET = "s3cr3t-секрет-秘密"
-Start = Callable[[str], "subprocess.Popen[bytes]"]
+OUTCOMES = """
+from celery.exceptions import Reject
+
+from celeriac_messaging.app import app
+
+
+@app.task(name="test.stranger")
+def stranger(payload):
+    raise ValueError(payload["body"])
+
+
+@app.task(name="test.reject")
+def reject(payload):
+    raise Reject(ValueError(payload["body"]), requeue=False)
+
+
+@app.task(name="test.discard")
+def discard(payload):
+    raise LookupError(payload["body"])
+
+
+@app.task(name="test.hang")
+def hang(payload):
+    import time
+    time.sleep(60)
+"""
+
+
+class Start(Protocol):
+    """Starts a worker by name, with options of its own."""
+
+    def __call__(self, name: str, **options: str) -> subprocess.Popen[bytes]: ...
 
 
 class Server(Protocol):
@@ -65,9 +97,11 @@ def start(valkey: Server, queue_name: str, tmp_path: Path) -> Iterator[Start]:
         "MESSAGING_DATA_DIR": str(tmp_path / "data"),
         "MESSAGING_ALLOW_NETWORKS": "127.0.0.0/8",
         "MESSAGING_WEBHOOK_SECRETS": f"whsec_{base64.b64encode(b'k' * 32).decode()}",
+        "MESSAGING_DEMO": "1",
+        "PYTHONPATH": str(tmp_path),
     }
 
-    def start(name: str) -> subprocess.Popen[bytes]:
+    def start(name: str, **options: str) -> subprocess.Popen[bytes]:
         arguments = {
             "--app": "celeriac_messaging.app:app",
             "--queue": QUEUE,
@@ -76,7 +110,7 @@ def start(valkey: Server, queue_name: str, tmp_path: Path) -> Iterator[Start]:
             "--name": name,
             "--lease": "2",
             "--broker": f"{valkey.url}?prefix={queue_name}",
-        }
+        } | {f"--{option}": value for option, value in options.items()}
         with (tmp_path / f"{name}.log").open("wb") as log:
             command = [sys.executable, "-m", "celeriac.cli", "worker"]
             for option, value in arguments.items():
@@ -156,3 +190,117 @@ def test_errors_go_where_the_queue_file_says(
     }
     for one in queue.dead():
         assert "s3cr3t" not in json.dumps(one.history, ensure_ascii=False) + one.message
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_the_log_tells_how_every_job_ended(
+    pool: str,
+    web: HttpSink,
+    queue: Queue,
+    service: MessageQueueService,
+    redis_client: redis.Redis,
+    queue_name: str,
+    start: Start,
+    tmp_path: Path,
+) -> None:
+    """What a person asks of a job in trouble, and not a word of what is in it."""
+    queue.declare(_IMPATIENT)
+    web.manners.refuse_first["/flaky"] = 1
+    web.manners.gone.add("/gone")
+    sent = {
+        path: service.send_message(message(web, number, recipient=webhook(web, path))).id
+        for number, path in enumerate(("/in", "/flaky", "/gone"))
+    }
+    client = Client(redis_client, prefix=queue_name)
+    names = ["test.stranger", "test.reject", "test.discard", "test.unknown"]
+    if pool == "prefork":
+        client.send(QUEUE, "messaging.demo.crash", id="crash")
+        names.append("test.hang")
+    for name in names:
+        limits = (1, None) if name == "test.hang" else None
+        client.send(QUEUE, name, kwargs={"payload": {"body": SECRET}}, id=name, timelimit=limits)
+    for id in ("expired", "cancelled"):
+        expires = 0.001 if id == "expired" else None
+        client.send(QUEUE, "test.hang", kwargs={"payload": {}}, id=id, expires=expires)
+    client.cancel(QUEUE, "cancelled")
+    (tmp_path / "outcomes.py").write_text(OUTCOMES)
+    worker = start("only", app="outcomes:app", pool=pool, concurrency="3")
+    eventually(lambda: queue.stats().accepted == _ended(queue), within_s=60)
+    worker.terminate()
+    assert worker.wait(20) == 0
+
+    logged = (tmp_path / "only.log").read_text()
+    assert "s3cr3t" not in logged
+    assert "секрет" not in logged
+    lines = [json.loads(line) for line in logged.splitlines()]
+
+    def told(job: str) -> list[str]:
+        return [line["event"] for line in lines if line.get("job") == job]
+
+    def errors(job: str) -> list[tuple[object, ...]]:
+        troubles = [line for line in lines if line.get("job") == job and "error" in line]
+        return [
+            (it["event"], it.get("attempt"), it["error"]["class"], it.get("retry_in_seconds"))
+            for it in troubles
+        ]
+
+    assert told(sent["/in"]) == ["done", "task succeeded"]
+    assert told(sent["/flaky"]) == ["retried", "task retried", "done", "task succeeded"]
+    assert errors(sent["/flaky"]) == [("retried", 1, "RecipientBusy", 1.0)]
+    (retried,) = (line for line in lines if line.get("job") == sent["/flaky"] and "error" in line)
+    assert retried["error"]["text"] == "127.0.0.1 answered 503"
+    assert (retried["level"], retried["queue"], retried["delivery"]) == ("warning", QUEUE, 1)
+    assert told(sent["/gone"]) == ["task failed"]
+    assert errors(sent["/gone"]) == [("task failed", 1, "RecipientGone", None)]
+    assert told("test.stranger") == ["retried", "task retried", "task failed"]
+    assert errors("test.stranger") == [
+        ("retried", 1, "ValueError", 1.0),
+        ("task failed", 2, "ValueError", None),
+    ]
+    assert told("test.reject") == ["task rejected"]
+    assert told("test.discard") == ["task failed"]
+    assert errors("test.discard") == [("task failed", 1, "LookupError", None)]
+    whys = {line["job"]: line["why"] for line in lines if line["event"] == "discarded"}
+    assert whys == {"expired": "expired", "cancelled": "cancelled"}
+    assert any(
+        line["event"] == "test.unknown[test.unknown] is undeliverable: Undeliverable"
+        and line["level"] == "error"
+        for line in lines
+    )
+    if pool == "prefork":
+        assert told("test.hang") == ["retried", "task retried", "task failed"]
+        assert errors("test.hang") == [
+            ("retried", 1, "TimeLimitExceeded", 1.0),
+            (
+                "task failed",
+                None,
+                "TimeLimitExceeded",
+                None,
+            ),  # told by its parent, which runs no job
+        ]
+        assert errors("crash") == [("task failed", None, "WorkerLostError", None)]
+
+
+#: One retry, a second later; and no second chance for what takes its process with it.
+_IMPATIENT = QueuePolicy.model_validate(
+    {
+        "retry": {
+            "maxAttempts": 2,
+            "backoff": {"initialSeconds": 1, "maxSeconds": 1, "jitterPercent": 0},
+            "byError": [
+                {"error": "celeriac_messaging.errors.PermanentError", "action": "DeadLetter"},
+                {"error": "LookupError", "action": "Discard"},
+            ],
+        },
+        "deadLetter": {"maxDeliveries": 1},
+    }
+)
+
+
+def webhook(web: HttpSink, path: str) -> dict[str, str]:
+    return {"channel": "webhook", "url": web.url(path)}
+
+
+def _ended(queue: Queue) -> int:
+    stats = queue.stats()
+    return stats.done + stats.dead + stats.discarded

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.exceptions import Retry
 
 from celeriac_messaging import logs
 from celeriac_messaging.app import app
@@ -157,6 +158,30 @@ def test_our_own_errors_are_told_in_full(stream: io.StringIO) -> None:
         logging.getLogger("celeriac_messaging").exception("failed")
     (line,) = lines(stream)
     assert line["error"]["text"] == "hooks.example.org answered 503"
+
+
+def test_a_retry_tells_attempt_error_and_wait(stream: io.StringIO) -> None:
+    @app.task(name="test.again")
+    def again() -> None:
+        raise Retry(exc=RecipientBusy("hooks.example.org answered 503"), when=3.96)
+
+    again.apply(task_id="job-9", retries=1)
+    ours, celerys = (line for line in lines(stream) if line["job"] == "job-9")
+    assert ours["event"] == "retried"
+    assert (ours["level"], ours["attempt"], ours["retry_in_seconds"]) == ("warning", 2, 4.0)
+    assert ours["error"]["class"] == "RecipientBusy"
+    assert ours["error"]["text"] == "hooks.example.org answered 503"
+    assert celerys["event"] == "task retried"
+
+
+def test_a_retry_tells_nothing_of_a_strangers_error(stream: io.StringIO) -> None:
+    @app.task(name="test.strange-again")
+    def again() -> None:
+        raise Retry(exc=ValueError(SECRET), when=4)
+
+    again.apply()
+    assert "ValueError" in stream.getvalue()
+    assert "s3cr3t" not in stream.getvalue()
 
 
 def test_every_task_of_the_table_is_registered() -> None:
