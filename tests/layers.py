@@ -54,8 +54,8 @@ LAYERS = {
     ),
     "client": Layer(("tests/unit/client",), ("tests/contract/test_client.py",)),
     "transport": Layer(
-        ("tests/unit/client",),
-        ("tests/contract/test_plain_calls.py", "tests/contract/test_transport.py"),
+        ("tests/unit/transport",),
+        ("tests/contract/test_fast_path.py", "tests/contract/test_transport.py"),
     ),
     "worker": Layer(
         ("tests/unit/worker",),
@@ -67,9 +67,7 @@ LAYERS = {
             "tests/contract/test_remote_control.py",
         ),
     ),
-    "control": Layer(
-        ("tests/unit/control", "tests/unit/gateway"), ("tests/contract/test_control.py",)
-    ),
+    "control": Layer(("tests/unit/control",), ("tests/contract/test_control.py",)),
     "backend": Layer(("tests/unit/backend",), ("tests/contract/test_backends.py",)),
     "operator": Layer(("tests/unit/operator",), ("tests/contract/test_broker_link.py",)),
     "messaging": Layer(("tests/unit/messaging",), ("tests/e2e/test_messaging_worker.py",)),

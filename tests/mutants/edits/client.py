@@ -9,10 +9,16 @@ _PUBLISHER = "src/celeriac/client/publisher.py"
 
 EDITS = (
     Edit(
+        "a chord's first member loses its place",
+        _ENVELOPE,
+        "return value is default or (type(value) is type(default) and value == default)",
+        "return not value or value == default",
+    ),
+    Edit(
         "the retries that a message has behind it are forgotten",
         _ENVELOPE,
-        "        if (value or name not in _EMPTY_BY_DEFAULT) and name not in _LEFT_OUT",
-        '        if (value or name not in _EMPTY_BY_DEFAULT) and name not in _LEFT_OUT | {"retries"}',
+        "        if name not in _LEFT_OUT and not _is_default(name, value)",
+        '        if name not in _LEFT_OUT | {"retries"} and not _is_default(name, value)',
     ),
     Edit(
         "who waits for an answer is forgotten",
@@ -23,8 +29,8 @@ EDITS = (
     Edit(
         "a result is kept of a task that wants none",
         _ENVELOPE,
-        'if h.get("ignore_result") is False:',
-        'if h.get("ignore_result") is not None:',
+        '    "ignore_result": False,\n    "replaced_task_nesting": 0,\n    "stamped',
+        '    "ignore_result": True,\n    "replaced_task_nesting": 0,\n    "stamped',
     ),
     Edit(
         "an eta is run at once",

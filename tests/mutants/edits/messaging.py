@@ -2,7 +2,7 @@
 
 from tests.mutants.table import Edit
 
-_TASKS = "src/messaging/tasks/"
+_TASKS = "src/celeriac_messaging/tasks/"
 
 EDITS = (
     Edit(
@@ -55,25 +55,25 @@ EDITS = (
     ),
     Edit(
         "a job that is enqueued twice runs twice",
-        "src/messaging/service.py",
+        "src/celeriac_messaging/service.py",
         'options |= {"id": job_id, "dedup_key": job_id, "dedup_seconds": self._dedup_seconds}',
         'options |= {"id": job_id}',
     ),
     Edit(
         "what is urgent goes with the rest",
-        "src/messaging/service.py",
+        "src/celeriac_messaging/service.py",
         '"priority": PRIORITIES[job.urgency],',
         '"priority": "normal",',
     ),
     Edit(
         "a later time is now",
-        "src/messaging/service.py",
+        "src/celeriac_messaging/service.py",
         "return max(at - self._now(), timedelta(0))",
         "return timedelta(0)",
     ),
     Edit(
         "an error's text stands in the log",
-        "src/messaging/logs.py",
+        "src/celeriac_messaging/logs.py",
         'fields = getattr(record, "fields", None)\n        if _is_ours(record) and isinstance(',
         'fields = getattr(record, "fields", None)\n        if isinstance(',
     ),

@@ -166,7 +166,7 @@ def test_a_retry_tells_attempt_error_and_wait(stream: io.StringIO) -> None:
         raise Retry(exc=RecipientBusy("hooks.example.org answered 503"), when=3.96)
 
     again.apply(task_id="job-9", retries=1)
-    ours, celerys = (line for line in lines(stream) if line["job"] == "job-9")
+    ours, celerys = (line for line in lines(stream) if line.get("job") == "job-9")
     assert ours["event"] == "retried"
     assert (ours["level"], ours["attempt"], ours["retry_in_seconds"]) == ("warning", 2, 4.0)
     assert ours["error"]["class"] == "RecipientBusy"
