@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import kopf
 import urllib3
 
+from celeriac.spec.errors import CeleriacError
 from celeriac_operator.fence import Fence
 from celeriac_operator.resources import Object
 
@@ -27,7 +28,7 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 
 
-class ApiError(OSError):
+class ApiError(CeleriacError, OSError):
     """The API server said no, or nothing. ``status`` is its HTTP code, 0 when there was no answer."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:

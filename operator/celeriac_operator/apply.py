@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from celeriac.backend.base import Obstacle
 from celeriac.spec.conditions import Reason
+from celeriac.spec.errors import CeleriacError
 from celeriac_operator import kinds
 from celeriac_operator.api import Api, ApiError, Kind
 from celeriac_operator.resources import Object, names
@@ -31,7 +32,7 @@ _FINAL = (400, 403, 405, 422)
 _BELIEVED_S = 10.0
 
 
-class Blocked(OSError):
+class Blocked(CeleriacError, OSError):
     """Something is in the way that only a person can remove."""
 
     def __init__(self, obstacle: Obstacle) -> None:

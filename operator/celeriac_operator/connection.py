@@ -11,10 +11,12 @@ from pathlib import Path
 
 import kopf
 
+from celeriac.spec.errors import CeleriacError
+
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
-class NoCluster(RuntimeError):
+class NoCluster(CeleriacError, RuntimeError):
     """Neither a service account nor a kubeconfig: there is no cluster to talk to."""
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from celeriac.spec.advice import advice
+from celeriac.spec.errors import CeleriacError
 from celeriac.spec.load import spell
 from celeriac.spec.queue import API_VERSION, KIND, MessageQueue
 from celeriac_operator.seen import QueueSeen
 
 
-class InvalidStored(ValueError):
+class InvalidStored(CeleriacError, ValueError):
     """A stored resource that this version cannot use: it was accepted by another version's schema."""
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import kopf
 
 from celeriac.control.clock import SystemClock
+from celeriac.spec.errors import CeleriacError
 from celeriac_operator import kinds
 from celeriac_operator.api import Api, ApiError, Kind
 from celeriac_operator.apply import Applier
@@ -44,7 +45,7 @@ _KOPF_SILENT_S = 60.0
 _RELIST_S = 2.0
 
 
-class NotInstalled(RuntimeError):
+class NotInstalled(CeleriacError, RuntimeError):
     """The cluster lacks what the operator is for; the text says what to do."""
 
 

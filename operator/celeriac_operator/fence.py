@@ -6,8 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from celeriac.spec.errors import CeleriacError
 
-class Fenced(RuntimeError):
+
+class Fenced(CeleriacError, RuntimeError):
     """This operator does not hold the Lease now, so it must not write."""
 
 

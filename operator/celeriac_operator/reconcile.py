@@ -18,6 +18,7 @@ from celeriac.control.broker import BrokerNotConfigured
 from celeriac.control.clock import Clock
 from celeriac.control.keeper import Keeper
 from celeriac.spec.conditions import Reason
+from celeriac.spec.errors import CeleriacError
 from celeriac.spec.queue import MessageQueue
 from celeriac.spec.status import MessageQueueStatus
 from celeriac_operator import kinds
@@ -51,7 +52,7 @@ class Look:
     trouble: str = ""
 
 
-class NotPurged(RuntimeError):
+class NotPurged(CeleriacError, RuntimeError):
     """A queue keeps its messages although its resource goes; the text says why."""
 
 

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from celeriac.spec.errors import CeleriacError
+
 PREFIX = "CELERIAC_OPERATOR_"
 
 
-class SettingsError(ValueError):
+class SettingsError(CeleriacError, ValueError):
     """A setting that cannot be used; the text names the variable."""
 
 

@@ -3,77 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
-COUNTS = (
-    "accepted",
-    "done",
-    "discarded",
-    "purged",
-    "dead",
-    "ready",
-    "leased",
-    "delayed",
-    "retried",
-    "redelivered",
-    "redriven",
-)
+from celeriac import Histogram, QueueStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueMetrics:
-    """One queue, measured at one instant.
+class QueueMetrics(QueueStats):
+    """One queue, measured at one instant: the platform's counts, and how long jobs typically take.
 
     The times are upper bounds, in milliseconds: half of the jobs (or 99 of 100) waited, or ran, no
     longer than that; None when no job has, or when it is beyond the last bound measured.
     """
 
-    queue: str
-    accepted: int
-    done: int
-    discarded: int
-    purged: int
-    dead: int
-    ready: int
-    leased: int
-    delayed: int
-    retried: int
-    redelivered: int
-    redriven: int
-    oldest_ready_seconds: int
-    wait_p50_ms: int | None
-    wait_p99_ms: int | None
-    run_p50_ms: int | None
-    run_p99_ms: int | None
-    paused: bool
+    @property
+    def oldest_ready_seconds(self) -> int:
+        """How long the oldest ready job has been ready."""
+        return self.oldest_ready_ms // 1000
 
     @property
-    def unfinished(self) -> int:
-        """Jobs that will still run: ready, running or waiting for their time."""
-        return self.ready + self.leased + self.delayed
+    def wait_p50_ms(self) -> int | None:
+        """Half of the jobs waited no longer."""
+        return _quantile(self.wait, 50)
 
     @property
-    def imbalance(self) -> int:
-        """Zero as long as nothing is lost and nothing doubled (the conservation law)."""
-        finished = self.done + self.discarded + self.purged + self.dead
-        return self.accepted - finished - self.unfinished
+    def wait_p99_ms(self) -> int | None:
+        """99 of 100 jobs waited no longer."""
+        return _quantile(self.wait, 99)
+
+    @property
+    def run_p50_ms(self) -> int | None:
+        """Half of the jobs ran no longer."""
+        return _quantile(self.run, 50)
+
+    @property
+    def run_p99_ms(self) -> int | None:
+        """99 of 100 jobs ran no longer."""
+        return _quantile(self.run, 99)
 
 
-def from_stats(queue: str, stats: Any) -> QueueMetrics:
+def from_stats(stats: QueueStats) -> QueueMetrics:
     """From what `celeriac.Client.stats` measured."""
-    counts = {name: int(getattr(stats, name)) for name in COUNTS}
-    wait, run = stats.wait, stats.run
-    return QueueMetrics(
-        queue=queue,
-        **counts,
-        oldest_ready_seconds=stats.oldest_ready_ms // 1000,
-        wait_p50_ms=quantile(wait.bounds_ms, wait.counts, 50),
-        wait_p99_ms=quantile(wait.bounds_ms, wait.counts, 99),
-        run_p50_ms=quantile(run.bounds_ms, run.counts, 50),
-        run_p99_ms=quantile(run.bounds_ms, run.counts, 99),
-        paused=bool(stats.paused),
-    )
+    return QueueMetrics(**{field.name: getattr(stats, field.name) for field in fields(stats)})
+
+
+def _quantile(times: Histogram, percent: int) -> int | None:
+    return quantile(times.bounds_ms, times.counts, percent)
 
 
 def quantile(bounds: Sequence[int], counts: Sequence[int], percent: int) -> int | None:

@@ -128,7 +128,7 @@ class MessageQueueService:
 
     def metrics(self) -> dict[str, QueueMetrics]:
         """Each of the six queues, measured now."""
-        return {queue: from_stats(queue, self._client.stats(queue)) for queue in QUEUES}
+        return {queue: from_stats(self._client.stats(queue)) for queue in QUEUES}
 
     def _bulk(self, jobs: Iterable[Payload], kind: type[Payload], when: When) -> BulkReceipt:
         return self._client.send_many(ROUTES[kind].queue, [self._job(job, when) for job in jobs])

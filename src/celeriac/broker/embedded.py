@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from celeriac.broker import server_process
 from celeriac.broker.server_folder import ServerFolder
+from celeriac.spec.errors import CeleriacError
 
 if TYPE_CHECKING:
     import redis
@@ -40,7 +41,7 @@ POLL_SECONDS = 0.01
 PORT_TRIES = 20
 
 
-class ServerFailed(RuntimeError):
+class ServerFailed(CeleriacError, RuntimeError):
     """The embedded server did not start; the text ends with what it logged."""
 
 

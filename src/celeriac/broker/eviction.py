@@ -12,11 +12,12 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from celeriac.broker.cluster import servers
+from celeriac.broker.refusal import BrokerError
 
 HOW_TO_STOP_IT = "On the server: CONFIG SET maxmemory-policy noeviction."
 
 
-class EvictingServer(redis.RedisError):
+class EvictingServer(BrokerError):
     """When the server is full it would delete messages: nothing starts on it."""
 
 

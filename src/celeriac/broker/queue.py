@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any, Literal, NoReturn
 
 import redis
-from redis.exceptions import MovedError, OutOfMemoryError, ResponseError
+from redis.exceptions import MovedError, OutOfMemoryError, RedisError, ResponseError
 
 from celeriac.broker import damage
 from celeriac.broker import stats as statistics
@@ -38,7 +38,14 @@ from celeriac.broker.message import (
     is_entry,
 )
 from celeriac.broker.record import record_fields
-from celeriac.broker.refusal import OF_A_CLUSTER, NewerLayout, explained
+from celeriac.broker.refusal import (
+    OF_A_CLUSTER,
+    BrokerError,
+    NewerLayout,
+    errors_of_ours,
+    explained,
+    ours,
+)
 from celeriac.broker.replication import Replication
 from celeriac.broker.scripts import Argument, script
 from celeriac.broker.signing import SigningKeys
@@ -52,6 +59,7 @@ from celeriac.broker.wire import (
     receipts_of,
     settle_args,
 )
+from celeriac.spec.errors import CeleriacError
 from celeriac.spec.policies import QueuePolicy
 
 DEFAULT_LEASE_MS = 15_000
@@ -63,11 +71,11 @@ _SEARCHED_A_PAGE = 10_000
 _CANCEL_MEMORY_MS = 86_400_000
 
 
-class QueueNotDeclared(LookupError):
+class QueueNotDeclared(CeleriacError, LookupError):
     """The queue has no record on the broker: nobody declared it yet."""
 
 
-class RecordDamaged(LookupError):
+class RecordDamaged(CeleriacError, LookupError):
     """The queue's record is not what Celeriac writes."""
 
     def __init__(self, key: str) -> None:
@@ -77,8 +85,8 @@ class RecordDamaged(LookupError):
 class Queue:
     """One queue on one broker.
 
-    The client must return bytes (``decode_responses=False``). Connection problems surface as redis-py's
-    ``ConnectionError`` and ``TimeoutError``; a publish that was cut off may have happened.
+    The client must return bytes (``decode_responses=False``). Whatever goes wrong with the broker is a
+    BrokerError; a publish that ended in BrokerUnreachable may have happened.
     """
 
     def __init__(
@@ -107,28 +115,44 @@ class Queue:
         self._indexed = False
 
     def _run(self, name: str, *args: Argument) -> Any:
-        return self._told(lambda: script(name).run(self.client, self.keys.all, args))
+        return self._answer(lambda: script(name).run(self.client, self.keys.all, args))
 
-    def _told(self, answer: Callable[[], Any]) -> Any:
+    def _send(
+        self, name: str, *args: Argument, after: Sequence[Argument | float] = ()
+    ) -> Callable[[], Any]:
+        """Send a script on its way; what is returned waits for the answer."""
         try:
-            return answer()
+            return script(name).send(self.client, self.keys.all, args, after=after)
+        except RedisError as error:
+            raise ours(error) from error
+
+    def _answer(self, wait: Callable[[], Any]) -> Any:
+        """Wait for an answer, and raise an error that it holds as one of ours."""
+        try:
+            return wait()
         except ResponseError as error:
-            if str(error).startswith("NOTDECLARED") or "NOGROUP" in str(error):
-                raise QueueNotDeclared(self.name) from error
-            if isinstance(error, MovedError):
-                raise ResponseError(OF_A_CLUSTER) from error
-            if "WRONGTYPE" in str(error):
-                raise ResponseError(damage.described(self.client, self.keys, str(error))) from error
-            told = explained(error)
-            if isinstance(told, NewerLayout):
-                raise told from error
-            raise
+            raise self._told(error) from error
+        except RedisError as error:
+            raise ours(error) from error
+
+    def _told(self, error: ResponseError) -> CeleriacError:
+        """Say what an error that the server answered means for this queue."""
+        text = str(error)
+        if text.startswith("NOTDECLARED") or "NOGROUP" in text:
+            return QueueNotDeclared(self.name)
+        if isinstance(error, MovedError):
+            return ours(ResponseError(OF_A_CLUSTER))
+        if "WRONGTYPE" in text:
+            with errors_of_ours():
+                return ours(ResponseError(damage.described(self.client, self.keys, text)))
+        told = explained(error)
+        return told if isinstance(told, NewerLayout) else ours(error)
 
     # --- the record -----------------------------------------------------------------------------
 
     def has_record(self) -> bool:
         """Whether somebody has declared the queue."""
-        return bool(self._told(lambda: self.client.hexists(self.keys.record, "policy")))
+        return bool(self._answer(lambda: self.client.hexists(self.keys.record, "policy")))
 
     def declare(self, policy: QueuePolicy, *, only_if_absent: bool = False) -> int:
         """Write the queue's record and return its version, which grows only when something changed.
@@ -145,7 +169,8 @@ class Queue:
 
     def record(self) -> tuple[int, QueuePolicy]:
         """Read the record's version and policy. Raises QueueNotDeclared, or RecordDamaged."""
-        version, policy = self.client.hmget(self.keys.record, ["version", "policy"])
+        with errors_of_ours():
+            version, policy = self.client.hmget(self.keys.record, ["version", "policy"])
         if version is None or policy is None:
             raise QueueNotDeclared(self.name)
         try:
@@ -163,7 +188,8 @@ class Queue:
 
     def _index(self) -> None:
         if not self._indexed:
-            self.client.sadd(index_key(self.prefix), self.name)
+            with errors_of_ours():
+                self.client.sadd(index_key(self.prefix), self.name)
             self._indexed = True
 
     # --- producers ------------------------------------------------------------------------------
@@ -173,8 +199,7 @@ class Queue:
 
         Each message is whole or absent. Long lists go in chunks; when one fails, because the connection
         breaks or the server is out of memory, the exception's ``receipts`` holds what was answered
-        before. Raises BrokerRefuses (with nothing written), and redis-py's ConnectionError and
-        TimeoutError.
+        before. Raises BrokerRefuses (with nothing written), BrokerUnreachable, and BrokerError.
         """
         receipts: list[Receipt] = []
         try:
@@ -183,8 +208,8 @@ class Queue:
                 return [Receipt(messages[0].id, "accepted")]
             for chunk in chunks(messages):
                 receipts += self._publish_chunk(chunk)
-        except redis.RedisError as error:
-            _tell(error, receipts)
+        except BrokerError as error:
+            _refuse(error, receipts)
         return receipts
 
     def ask_publish(self, messages: Sequence[NewMessage]) -> Callable[[], list[Receipt]]:
@@ -199,13 +224,13 @@ class Queue:
             published = self.publish(messages)
             return lambda: published
         args = publish_args(self.keys.base, messages, self._signed)
-        answer = script("publish").send(self.client, self.keys.all, args)
+        answer = self._send("publish", *args)
 
         def receipts() -> list[Receipt]:
             try:
-                return receipts_of(messages, self._told(answer))
-            except redis.RedisError as error:
-                _tell(error, [])
+                return receipts_of(messages, self._answer(answer))
+            except BrokerError as error:
+                _refuse(error, [])
 
         return receipts
 
@@ -227,14 +252,14 @@ class Queue:
         if replication is None:
             return receipts_of(chunk, self._run("publish", *args))
         publish = script("publish")
-        notes, reached = self._told(
+        notes, reached = self._answer(
             lambda: replication.run(publish, self.client, self.keys.all, args)
         )
         return receipts_of(chunk, notes, replicas=reached, wanted=replication.replicas)
 
     def _too_large(self, size: int) -> str:
         """Why a large message is refused before it is sent; the script asks the same of all others."""
-        raw: Any = self.client.hget(self.keys.record, "maxMessageBytes")
+        raw = self._answer(lambda: self.client.hget(self.keys.record, "maxMessageBytes"))
         most = int(raw) if raw is not None and raw.isdigit() else 0
         if not 0 < most < size:
             return ""
@@ -273,12 +298,14 @@ class Queue:
 
         The server works meanwhile. Messages are on lease from the moment that it hands them out.
         """
-        answer = script("claim").send(self.client, self.keys.all, (consumer, count, held))
-        return lambda: claimed(self._told(answer))
+        answer = self._send("claim", consumer, count, held)
+        return lambda: claimed(self._answer(answer))
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until somebody publishes, at most ``timeout_s`` seconds (0.01 at least)."""
-        return self.client.blpop([self.keys.wake], max(_SHORTEST_WAIT_S, timeout_s)) is not None
+        with errors_of_ours():
+            woken = self.client.blpop([self.keys.wake], max(_SHORTEST_WAIT_S, timeout_s))
+        return woken is not None
 
     def claim_when_woken(
         self, consumer: str, *, count: int, held: int = 0, timeout_s: float
@@ -291,10 +318,7 @@ class Queue:
             self.wait(timeout_s)
             return self.claim(consumer, count=count, held=held)
         wait = ("BLPOP", self.keys.wake, max(_SHORTEST_WAIT_S, timeout_s))
-        answer = script("claim").send(
-            self.client, self.keys.all, (consumer, count, held), after=wait
-        )
-        return claimed(self._told(answer))
+        return claimed(self._answer(self._send("claim", consumer, count, held, after=wait)))
 
     def renew(self, consumer: str, leases: Iterable[Lease]) -> set[Lease]:
         """Keep leases alive for another lease time; return those that are no longer held."""
@@ -445,7 +469,8 @@ class Queue:
             found = next((it for it in self.dead_letters(id=name) if it.id == name), None)
         if found is None or not whole:
             return found
-        rows: Any = self.client.xrange(self.keys.dead, found.entry, found.entry)
+        with errors_of_ours():
+            rows: Any = self.client.xrange(self.keys.dead, found.entry, found.entry)
         return replace(found, body=rows[0][1].get(b"b", b"")) if rows else None
 
     def dead_letters(self, **texts: str) -> Iterator[DeadMessage]:
@@ -483,8 +508,10 @@ class Queue:
         return total
 
 
-def _tell(error: redis.RedisError, receipts: list[Receipt]) -> NoReturn:
+def _refuse(error: BrokerError, receipts: list[Receipt]) -> NoReturn:
     """Raise what publishing met, in words for people, with the receipts of before."""
     told = explained(error) if isinstance(error, ResponseError) else error
     told.receipts = receipts  # type: ignore[attr-defined]
-    raise told from (None if told is error else error)
+    if told is error:
+        raise error
+    raise told from error.__cause__

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from celeriac.spec.errors import CeleriacError
+
 OLDEST = {"valkey": (7, 2), "redis": (7, 0)}
 
 # Below the range from which Linux (32768..) and macOS (49152..) take the ports of outgoing
@@ -42,7 +44,7 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 
-class NoServerFound(RuntimeError):
+class NoServerFound(CeleriacError, RuntimeError):
     """There is no usable server program; the text says how to get one."""
 
 

@@ -23,6 +23,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from celeriac.spec.errors import CeleriacError
+
 logger = logging.getLogger(__name__)
 
 KEYS_VARIABLE = "CELERIAC_SIGNING_KEYS"
@@ -39,11 +41,11 @@ _LOOK_S = 10.0
 _HOW = "one line of ID:BASE64 pairs, newest first; make a secret with: openssl rand -base64 32"
 
 
-class SigningKeysError(ValueError):
+class SigningKeysError(CeleriacError, ValueError):
     """The signing keys cannot be used; the text says which, and what would be right."""
 
 
-class BadSignature(Exception):
+class BadSignature(CeleriacError):
     """A message was not signed with a key that is known here; the text says why."""
 
 

@@ -19,14 +19,15 @@ from redis.exceptions import (
     TimeoutError,
 )
 
+from celeriac.broker.refusal import BrokerUnreachable
 from celeriac.broker.slots import Address, SlotMap
 
 
-class ClusterUnavailable(ConnectionError):
+class ClusterUnavailable(BrokerUnreachable):
     """No node serves the slot now, or it is on its way between two nodes; nothing was executed."""
 
 
-class NotReached(ConnectionError):
+class NotReached(BrokerUnreachable):
     """There is no connection to the node; nothing was executed."""
 
 

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from celeriac.broker.keys import DEFAULT_PREFIX
 from celeriac.broker.replication import Replication
+from celeriac.spec.errors import CeleriacError
 
 Kind = Literal["server", "sentinel", "cluster"]
 
@@ -39,7 +40,7 @@ SOCKET_TIMEOUT_S = 30.0
 _ESCAPE = "in a user name or password, write % / ? # @ : ; , as %25 %2F %3F %23 %40 %3A %3B %2C"
 
 
-class BrokerURLError(ValueError):
+class BrokerURLError(CeleriacError, ValueError):
     """A broker URL that cannot be used; the text names the part and what would be right."""
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from celeriac.chaos.processes import Fleet
 from celeriac.chaos.scene import LEASE_S, Pool, Scene
+from celeriac.spec.errors import CeleriacError
 
 Kind = Literal["kill", "freeze", "term", "child"]
 FREEZE_S = 1.5 * LEASE_S
@@ -22,7 +23,7 @@ FREEZE_S = 1.5 * LEASE_S
 LEAVE_S = 35.0
 
 
-class BadExit(Exception):
+class BadExit(CeleriacError):
     """A worker that was told to stop did not end well."""
 
 

@@ -9,10 +9,12 @@ from typing import IO, Any
 
 import click
 
+from celeriac.spec.errors import CeleriacError
+
 FAILED, BAD_INPUT, UNREACHABLE = 1, 2, 3
 
 
-class Problem(click.ClickException):
+class Problem(CeleriacError, click.ClickException):
     """An error, and under it what to do about it."""
 
     exit_code = FAILED

@@ -21,12 +21,13 @@ from celeriac.broker import signing
 from celeriac.broker.connection import from_environment, parse
 from celeriac.broker.keys import DEFAULT_PREFIX
 from celeriac.broker.message import NewMessage, QueueStats, Receipt
-from celeriac.broker.refusal import BrokerRefuses
+from celeriac.broker.refusal import BrokerRefuses, BrokerUnreachable
 from celeriac.broker.replication import Replication
 from celeriac.client.direct import direct_client
 from celeriac.client.job import DEDUP_SECONDS, Job, Seconds, message_of
 from celeriac.client.progress import Progress, read_progress
 from celeriac.client.publisher import Publisher
+from celeriac.spec.errors import CeleriacError
 
 #: One round trip of `send_many` carries at most this, so that no other client waits long.
 CHUNK_MESSAGES = 400
@@ -63,7 +64,7 @@ class BulkReceipt:
         return sum(receipt.status == status for receipt in self.receipts)
 
 
-class BulkInterrupted(Exception):
+class BulkInterrupted(CeleriacError):
     """The broker went away during `send_many`, or accepts no more messages; `__cause__` says which.
 
     `receipt` is what it had answered; the jobs in `uncertain` were on their way, and were accepted all
@@ -94,7 +95,8 @@ class Client:
     `broker` is a URL (default: CELERIAC_BROKER_URL) or a redis-py client that returns bytes. Messages are
     signed when the environment names keys (CELERIAC_SIGNING_KEYS). `replication` is for a redis-py client;
     a URL says it itself (`wait_replicas`, `wait_timeout`). Raises BrokerURLError for a URL and
-    SigningKeysError for keys that cannot be used; connects when first used.
+    SigningKeysError for keys that cannot be used; connects when first used. Whatever goes wrong with the
+    broker then, in any method, is a BrokerError; BrokerUnreachable is also redis-py's ConnectionError.
     """
 
     def __init__(
@@ -144,8 +146,8 @@ class Client:
         `dedup_key` within `dedup_seconds` is not accepted: its receipt is `duplicate` and names the
         first. `timelimit` is (hard, soft) in seconds. `max_attempts` comes before the queue's policy.
         Raises TypeError or ValueError for arguments that cannot be sent; BrokerRefuses when the broker is
-        full, or lacks disk or replicas; and redis-py's ConnectionError or TimeoutError when it cannot be
-        reached: the message may have been accepted then.
+        full, or lacks disk or replicas; and BrokerUnreachable when it cannot be reached: the message may
+        have been accepted then.
         """
         job = Job(
             task,
@@ -228,7 +230,7 @@ def _interruptions(
     """Tell what became of everything when a chunk gets no answer, or is refused as a whole."""
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError) as error:
+    except BrokerUnreachable as error:
         raise BulkInterrupted(BulkReceipt(receipts), _with_ids(chunk), unsent()) from error
     except BrokerRefuses as error:
         left = _with_ids(chunk) + unsent()

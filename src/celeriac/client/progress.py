@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from redis.exceptions import RedisError
 
 from celeriac.broker.queue import Queue
+from celeriac.broker.refusal import errors_of_ours
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +105,9 @@ class QueueProgress:
 
 
 def read_progress(queue: Queue, message_id: str) -> Progress | None:
-    """Read what a message's task last reported; None when it never did, or long ago."""
-    fields: Any = queue.client.hgetall(queue.keys.progress(message_id))
+    """Read what a message's task last reported; None when it never did, or long ago. Raises BrokerError."""
+    with errors_of_ours():
+        fields: Any = queue.client.hgetall(queue.keys.progress(message_id))
     if not fields:
         return None
     return Progress(

@@ -19,12 +19,13 @@ from celeriac.broker.queue import Queue
 from celeriac.broker.replication import Replication
 from celeriac.broker.signing import SigningKeys, from_environment
 from celeriac.client.direct import direct_client
+from celeriac.spec.errors import CeleriacError
 from celeriac.spec.policies import QueuePolicy
 
 _NAMES: dict[str, Priority] = {"high": "high", "normal": "normal", "low": "low"}
 
 
-class MessageRefused(Exception):
+class MessageRefused(CeleriacError):
     """The broker did not accept a message: it is too large, or its queue is full."""
 
     def __init__(self, queue: str, receipt: Receipt) -> None:
@@ -33,7 +34,7 @@ class MessageRefused(Exception):
         self.receipt = receipt
 
 
-class NotReplicated(Exception):
+class NotReplicated(CeleriacError):
     """The broker accepted a message, which fewer replicas have than the broker URL wants.
 
     It will be run, unless the primary is lost now. Sending it again doubles it, unless it has a dedup key.

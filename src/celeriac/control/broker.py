@@ -11,6 +11,7 @@ import redis
 from celeriac.broker.keys import DEFAULT_PREFIX
 from celeriac.broker.message import NewMessage, QueueStats, Receipt
 from celeriac.broker.queue import Queue
+from celeriac.broker.refusal import BrokerError, errors_of_ours
 from celeriac.broker.signing import SigningKeys
 from celeriac.spec.conditions import utc
 from celeriac.spec.policies import QueuePolicy
@@ -22,12 +23,12 @@ _PROMOTED_AT_ONCE = 200
 _PROMOTED_A_ROUND = 10_000
 
 
-class BrokerNotConfigured(redis.RedisError):
+class BrokerNotConfigured(BrokerError):
     """Where the broker is, is not known; the text says what must be given, and where."""
 
 
 class QueueAccess(Protocol):
-    """One queue on the broker. Every call may raise ``redis.RedisError``."""
+    """One queue on the broker. Every call may raise BrokerError."""
 
     def declare(self, policy: QueuePolicy) -> int:
         """Write the record; return its version."""
@@ -154,17 +155,19 @@ class RedisQueue:
         return gone
 
     def remembered_schedules(self) -> dict[str, datetime]:
-        raw: Any = self._queue.client.hgetall(self._schedules)
+        with errors_of_ours():
+            raw: Any = self._queue.client.hgetall(self._schedules)
         return {name.decode(): _moment(value.decode()) for name, value in raw.items()}
 
     def remember_schedules(
         self, times: Mapping[str, datetime], *, forget: Collection[str] = ()
     ) -> None:
-        if times:
-            spelled: dict[Any, Any] = {name: utc(moment) for name, moment in times.items()}
-            self._queue.client.hset(self._schedules, mapping=spelled)
-        if forget:
-            self._queue.client.hdel(self._schedules, *forget)
+        spelled: dict[Any, Any] = {name: utc(moment) for name, moment in times.items()}
+        with errors_of_ours():
+            if spelled:
+                self._queue.client.hset(self._schedules, mapping=spelled)
+            if forget:
+                self._queue.client.hdel(self._schedules, *forget)
 
 
 def _moment(text: str) -> datetime:

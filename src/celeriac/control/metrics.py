@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 from celeriac.broker.many import ManyQueues, queues
 from celeriac.broker.message import Histogram, QueueStats
 from celeriac.control.observe import heard
+from celeriac.spec.errors import CeleriacError
 from celeriac.spec.status import MessageQueueStatus
 
 CACHE_SECONDS = 1.0
@@ -235,7 +236,7 @@ def _counter(name: str, text: str) -> CounterMetricFamily:
     return CounterMetricFamily(name, text, labels=["queue"])
 
 
-class PortInUse(RuntimeError):
+class PortInUse(CeleriacError, RuntimeError):
     """The port for metrics is taken; the text says what to do."""
 
 

@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from celeriac.spec.advice import advice
+from celeriac.spec.errors import CeleriacError
 from celeriac.spec.queue import API_VERSION, KIND, MessageQueue
 
 FieldPath = tuple[str | int, ...]
@@ -38,7 +39,7 @@ class Problem:
         return f"{self.file}:{self.line}: {where}{self.text}"
 
 
-class SpecError(ValueError):
+class SpecError(CeleriacError, ValueError):
     """What is declared cannot be used. The text lists every problem, one a line."""
 
     def __init__(self, problems: list[Problem]) -> None:

@@ -34,6 +34,7 @@ from celeriac.client.publisher import (
     priority_of,
     publisher_for,
 )
+from celeriac.spec.errors import CeleriacError
 from celeriac.transport.broadcast import (
     cancel_everywhere,
     command_of,
@@ -48,7 +49,7 @@ _BROADCAST = "bcast."
 _PROTOCOL_1 = (b"taskset", b"task", b"kwargs", b"callbacks", b"chord")
 
 
-class TaskQueueNotConsumable(RuntimeError):
+class TaskQueueNotConsumable(CeleriacError, RuntimeError):
     """Somebody tried to read a task queue with kombu, most likely `celery worker`."""
 
     def __init__(self, queue: str) -> None:

@@ -22,6 +22,7 @@ from celeriac.broker.message import Message
 from celeriac.broker.queue import Queue
 from celeriac.broker.signing import BadSignature
 from celeriac.client import envelope
+from celeriac.spec.errors import CeleriacError
 from celeriac.worker import quick  # noqa: F401 (Context knows our attempt, and is quick)
 from celeriac.worker.unpacking import decompress
 
@@ -46,7 +47,7 @@ _NO_LIMITS = [None, None]
 _NUMBERS = {"high": 0, "normal": None, "low": 9}
 
 
-class Undeliverable(Exception):
+class Undeliverable(CeleriacError):
     """A message that can never run: the dead letters get it, with ``reason``."""
 
     def __init__(self, reason: str, text: str) -> None:

@@ -6,10 +6,12 @@ import dataclasses
 import io
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from celeriac import Histogram
 from celeriac.spec.load import load_queues
 from celeriac_messaging import payloads
 from celeriac_messaging.demo import expect, sample
@@ -124,7 +126,11 @@ def test_the_demo_runs_the_applications_own_queues(tmp_path: Path) -> None:
 
 def outcome(wanted: expect.Expected) -> tuple[dict[str, QueueMetrics], list[Arrival]]:
     """A demo in which everything came true."""
-    zero = dict.fromkeys((field.name for field in dataclasses.fields(QueueMetrics)), 0)
+    zero: dict[str, Any] = dict.fromkeys(
+        (field.name for field in dataclasses.fields(QueueMetrics)), 0
+    )
+    zero |= {"ready_by": {}, "discarded_by": {}, "workers": [], "paused": False}
+    zero |= dict.fromkeys(("wait", "run"), Histogram((), (), 0))
     metrics = {}
     for queue in QUEUES:
         dead = wanted.dead_for_good.get(queue, 0)
@@ -132,7 +138,7 @@ def outcome(wanted: expect.Expected) -> tuple[dict[str, QueueMetrics], list[Arri
         fields = zero | {"accepted": accepted, "dead": dead, "done": accepted - dead}
         if queue == expect.DELIVERY:
             fields |= {"retried": 10, "redriven": wanted.broken}
-        metrics[queue] = QueueMetrics(**fields | {"queue": queue, "paused": False})  # type: ignore[arg-type]
+        metrics[queue] = QueueMetrics(**fields | {"name": queue})
     arrivals = [Arrival(expect.FLAKY, "f", status) for status in (503, 503, 201)]
     arrivals += [Arrival("/hooks/a", f"{n}", 201) for n in range(wanted.taken["webhook"] - 1)]
     arrivals += [Arrival("a@example.org", f"{n}", 201) for n in range(wanted.taken["email"])]

@@ -90,3 +90,29 @@ def test_public_names() -> None:
     assert celeriac.__version__[0].isdigit()
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = celeriac.nothing
+
+
+def test_the_public_names_are_a_contract() -> None:
+    import celeriac
+
+    assert celeriac.__all__ == [
+        *("BrokerError", "BrokerRefuses", "BrokerURLError", "BrokerUnreachable", "BulkInterrupted"),
+        *("BulkReceipt", "CeleriacError", "Client", "Histogram", "Job", "MessageRefused"),
+        *("NotReplicated", "Progress", "QueueStats", "Receipt", "Replication", "SigningKeysError"),
+        *("WorkerSeen", "__version__", "report_progress"),
+    ]
+
+
+def test_one_root_is_under_every_exception_of_ours() -> None:
+    homeless = run(
+        "import celeriac, celeriac_operator, importlib, pkgutil\n"
+        "for package in (celeriac, celeriac_operator):\n"
+        "    for found in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "        if found.name.endswith('__main__'): continue\n"
+        "        for it in list(vars(importlib.import_module(found.name)).values()):\n"
+        "            if isinstance(it, type) and issubclass(it, Exception):\n"
+        "                known = issubclass(it, celeriac.CeleriacError)\n"
+        "                if it.__module__ == found.name and not known: print(it)\n"
+    )
+
+    assert homeless == ""
