@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from celeriac.backend.command import worker_options
 from celeriac.spec.queue import MessageQueue
 from celeriac_operator.resources import Object, names
 
@@ -20,16 +21,12 @@ def config_map(queue: MessageQueue) -> Object:
 
 def options(queue: MessageQueue) -> dict[str, str]:
     """The options of `celeriac worker`, by environment variable."""
-    worker = queue.spec.worker
+    declared = {
+        f"CELERIAC_WORKER_{name.upper().replace('-', '_')}": value
+        for name, value in worker_options(queue).items()
+    }
     return {
-        "CELERIAC_WORKER_APP": worker.app,
-        "CELERIAC_WORKER_QUEUE": queue.queue_name,
-        "CELERIAC_WORKER_POOL": worker.pool.lower(),
-        "CELERIAC_WORKER_CONCURRENCY": str(worker.slots),
-        "CELERIAC_WORKER_SOFT_TIMEOUT": str(worker.soft_timeout_seconds),
-        "CELERIAC_WORKER_TIMEOUT": str(worker.timeout_seconds),
-        "CELERIAC_WORKER_DRAIN": str(worker.drain_seconds),
-        "CELERIAC_WORKER_LEASE": str(worker.lease_seconds),
+        **declared,
         "CELERIAC_WORKER_HTTP_HOST": "0.0.0.0",  # noqa: S104  # the kubelet's probes come from outside the pod
         "CELERIAC_WORKER_HTTP_PORT": str(HTTP_PORT),
     }

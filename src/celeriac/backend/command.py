@@ -17,6 +17,21 @@ BROKER_URL = "CELERIAC_BROKER_URL"
 PARENT_PID = "CELERIAC_PARENT_PID"
 
 
+def worker_options(queue: MessageQueue) -> dict[str, str]:
+    """What a queue declares for its workers, by the names of `celeriac worker`'s options."""
+    worker = queue.spec.worker
+    return {
+        "app": worker.app,
+        "queue": queue.queue_name,
+        "pool": worker.pool.lower(),
+        "concurrency": str(worker.slots),
+        "soft-timeout": str(worker.soft_timeout_seconds),
+        "timeout": str(worker.timeout_seconds),
+        "drain": str(worker.drain_seconds),
+        "lease": str(worker.lease_seconds),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """What to run for every worker of a queue."""
@@ -39,26 +54,14 @@ def worker_command(
     queue: MessageQueue, *, broker_url: str, environment: Mapping[str, str]
 ) -> Command:
     """Build the command; ``environment`` is that of this process, which workers inherit."""
-    worker = queue.spec.worker
-    arguments = [
-        "-m",
-        "celeriac.cli",
-        "worker",
-        f"--app={worker.app}",
-        f"--queue={queue.queue_name}",
-        f"--pool={worker.pool.lower()}",
-        f"--concurrency={worker.slots}",
-        f"--soft-timeout={worker.soft_timeout_seconds}",
-        f"--timeout={worker.timeout_seconds}",
-        f"--drain={worker.drain_seconds}",
-        f"--lease={worker.lease_seconds}",
-    ]
-    given = {it.name: it.value or "" for it in worker.env if it.value_from is None}
+    options = (f"--{name}={value}" for name, value in worker_options(queue).items())
+    variables = queue.spec.worker.env
+    given = {it.name: it.value or "" for it in variables if it.value_from is None}
     missing = [
-        it.name for it in worker.env if it.value_from is not None and it.name not in environment
+        it.name for it in variables if it.value_from is not None and it.name not in environment
     ]
     return Command(
-        arguments=tuple(arguments),
+        arguments=("-m", "celeriac.cli", "worker", *options),
         environment=(*given.items(), (BROKER_URL, broker_url)),
         missing=tuple(missing),
     )

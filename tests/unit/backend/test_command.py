@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celeriac.backend.command import Command, worker_command
+from celeriac.cli.worker import worker
 from celeriac.spec.queue import MessageQueue
 
 URL = "celeriac://:secret@localhost:6379"
@@ -45,6 +46,12 @@ def test_every_field_is_an_argument() -> None:
         "--drain=70",
         "--lease=20",
     )
+
+
+def test_every_argument_is_an_option_of_the_command() -> None:
+    known = {name for option in worker.params for name in option.opts}
+
+    assert {argument.partition("=")[0] for argument in command().arguments[3:]} <= known
 
 
 def test_the_password_is_not_on_the_command_line() -> None:

@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from click.core import ParameterSource
 
 from celeriac.broker.url import parse
+from celeriac.cli.worker import worker
 from celeriac_operator.apply import rendered
 from celeriac_operator.resources import names
 from celeriac_operator.resources.broker_secret import broker_secret
-from celeriac_operator.resources.config_map import config_map
+from celeriac_operator.resources.config_map import config_map, options
 from celeriac_operator.resources.deployment import BrokerRef, deployment, lay_over, seed
 from celeriac_operator.resources.disruption import disruption_budget
 from celeriac_operator.resources.network import network_policy
@@ -129,6 +131,17 @@ def test_options_are_those_of_the_command_line() -> None:
         "HTTP_HOST": "0.0.0.0",
         "HTTP_PORT": "8080",
     }
+
+
+def test_the_command_reads_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = options(declare())
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    with worker.make_context("worker", [], auto_envvar_prefix="CELERIAC_WORKER") as context:
+        sources = [context.get_parameter_source(name) for name in context.params]
+
+    assert sources.count(ParameterSource.ENVIRONMENT) == len(given)
 
 
 def test_what_the_platform_sets_cannot_be_set_by_a_queue() -> None:
