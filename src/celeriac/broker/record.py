@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
+from celeriac.broker import layout
 from celeriac.spec.policies import PriorityPolicy, QueuePolicy
-
-#: How a queue lies on the server: its keys, the fields of a message, the meaning of the record. It grows
-#: when a release before could not handle what is written; lua/common.lua knows it, too.
-LAYOUT = 1
 
 
 def record_fields(policy: QueuePolicy) -> dict[str, str]:
@@ -14,7 +11,7 @@ def record_fields(policy: QueuePolicy) -> dict[str, str]:
     max_deliveries = policy.dead_letter.max_deliveries
     return {
         "policy": policy.model_dump_json(by_alias=True),
-        "layout": str(LAYOUT),
+        "layout": str(layout.LAYOUT),
         "paused": "1" if policy.paused else "0",
         "order": serving_order(policy.priority),
         "maxDeliveries": str(max_deliveries),

@@ -1,8 +1,8 @@
 """Loads the Lua scripts that move messages, and runs them by digest.
 
-Each script is its shebang line, then lua/common.lua (but for one that stands alone), then its own text. A
-server that lost its script cache (a restart, SCRIPT FLUSH) answers NOSCRIPT; the script is then sent whole,
-which is safe because a refused EVALSHA has done nothing.
+Each script is its shebang line, then what broker/layout.py says, then lua/common.lua (but for one that stands
+alone), then its own text. A server that lost its script cache (a restart, SCRIPT FLUSH) answers NOSCRIPT; the
+script is then sent whole, which is safe because a refused EVALSHA has done nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 
 import redis
 from redis.exceptions import NoScriptError, ResponseError
+
+from celeriac.broker import layout
 
 Argument = str | bytes | int
 
@@ -89,8 +91,7 @@ def _error_in(connection: Any) -> ResponseError | None:
 def script(name: str) -> Script:
     """Load the script ``name`` from the package."""
     folder = files("celeriac.broker") / "lua"
-    text = (folder / f"{name}.lua").read_text()
-    if name not in _ALONE:
-        shebang, _, own = text.partition("\n")
-        text = "\n".join((shebang, (folder / "common.lua").read_text(), own))
+    shebang, _, own = (folder / f"{name}.lua").read_text().partition("\n")
+    shared = () if name in _ALONE else (layout.names(), (folder / "common.lua").read_text())
+    text = layout.filled("\n".join((shebang, layout.constants(), *shared, own)))
     return Script(text=text, sha=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

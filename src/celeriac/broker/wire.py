@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, TypeVar
 
+from celeriac.broker.layout import positions
 from celeriac.broker.message import (
     Claim,
     DeadLetter,
@@ -74,26 +76,35 @@ def claimed(answer: Any) -> Claim:
         bool(paused),
         bool(again),
         next_due,
-        [(_message(row), row[13].decode()) for row in dropped],
+        [(_message(row), row[_WHY].decode()) for row in dropped],
     )
 
 
+_times = itemgetter(*positions("ENQUEUED", "EXPIRES"))
+_counts = itemgetter(*positions("ATTEMPT", "DELIVERY", "LOST"))
+_texts = itemgetter(*positions("P", "ID", "TASK", "HISTORY", "HEAD", "BODY", "FROM", "ENTRY"))
+(_WHY,) = positions("WHY")
+
+
 def _message(row: list[bytes]) -> Message:
-    entry = row[12].decode()
+    priority, id_, task, history, head, body, letter, raw = _texts(row)
+    enqueued, expires = _times(row)
+    attempt, delivery, lost = _counts(row)
+    entry = raw.decode()
     return Message(
-        lease=row[11].decode() + entry,
-        id=_name(row[1]),
-        task=_name(row[2]),
-        body=row[10],
-        head=row[9],
-        priority=PRIORITY[row[0]],
-        enqueued_ms=int(row[3]),
+        lease=letter.decode() + entry,
+        id=_name(id_),
+        task=_name(task),
+        body=body,
+        head=head,
+        priority=PRIORITY[priority],
+        enqueued_ms=int(enqueued),
         ready_ms=int(entry.partition("-")[0]),
-        attempt=int(row[4]),
-        delivery=int(row[5]) + 1,
-        lost=int(row[6]),
-        expires_ms=int(row[7]),
-        history=row[8],
+        attempt=int(attempt),
+        delivery=int(delivery) + 1,
+        lost=int(lost),
+        expires_ms=int(expires),
+        history=history,
     )
 
 

@@ -6,15 +6,20 @@ that every later release is held to reading it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from celeriac.broker import layout
+from celeriac.broker.connection import connect
+from celeriac.broker.embedded import EmbeddedServer
 from celeriac.broker.message import DONE, NewMessage, RetryAt, Settlement
 from celeriac.broker.queue import Queue
 from celeriac.broker.refusal import NewerLayout
+from celeriac.broker.scripts import script
 from celeriac.spec.policies import QueuePolicy
 
 _NAMES = ("p", "i", "t", "q", "a", "d", "l", "x", "y", "h", "b")
@@ -122,3 +127,29 @@ def test_what_is_held_when_a_newer_release_takes_over_is_settled_or_handed_back(
 def _pending(queue: Queue) -> str:
     rows: Any = queue.client.xpending_range(queue.keys.base + "normal", "workers", "-", "+", 1)
     return str(rows[0]["message_id"].decode())
+
+
+def _scripts_run(queue: Queue) -> int:
+    stats: Any = queue.client.info("commandstats")
+    return sum(it["calls"] for name, it in stats.items() if name.startswith("cmdstat_eval"))
+
+
+@pytest.fixture(params=[1, 2])
+def release(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A release whose layout has this number."""
+    monkeypatch.setattr(layout, "LAYOUT", request.param)
+    script.cache_clear()
+    yield request.param
+    script.cache_clear()
+
+
+def test_a_release_of_any_layout_publishes_in_one_script(release: int, tmp_path: Path):
+    with EmbeddedServer(tmp_path) as server, connect(server.url) as client:
+        queue = Queue(client, "q")
+        queue.declare(QueuePolicy())
+        queue.publish([NewMessage(id="first", task="a.task", body=b"")])
+        client.config_resetstat()
+        for n in range(20):
+            queue.publish([NewMessage(id=f"{n}", task="a.task", body=b"")])
+        assert _scripts_run(queue) == 20
+        assert len(queue.claim("w", count=100).messages) == 21

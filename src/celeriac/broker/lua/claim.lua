@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Hands out up to ARGV[2] messages to the consumer ARGV[1], which holds ARGV[3] already.
 -- Returns {record version, paused, again, ms to the next delayed message (-1 none), messages, dropped}:
--- a dropped message, with the reason as its 14th value, is finished, and only to be told about.
+-- a dropped message, with the reason as its last value, is finished, and only to be told about.
 local consumer, want, held = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 -- Isolated messages wait for an idle worker; after this long they stop others from claiming more.
 local ISOLATED_PATIENCE_MS = 30000
@@ -47,7 +47,7 @@ local function drop(letter, entry_id, flat, v)
     reason = 'cancelled'
   end
   discard(reason)
-  v[12], v[13], v[14] = letter, entry_id, reason
+  v[FROM], v[ENTRY], v[WHY] = letter, entry_id, reason
   dropped[#dropped + 1] = v
 end
 
@@ -58,7 +58,7 @@ local function hand_out(letter, entry)
     return drop(letter, entry_id, flat, v)
   end
   waits[#waits + 1] = math.max(0, now - entry_ms(entry_id))
-  v[12], v[13] = letter, entry_id
+  v[FROM], v[ENTRY] = letter, entry_id
   out[#out + 1] = v
 end
 

@@ -1,6 +1,5 @@
 -- Shared by every script: the names of a queue's keys, and the few moves a message can make.
--- A message is a stream entry with the eleven fields of FIELDS, always all of them and always in this
--- order, so that stream nodes store the names once and scripts read values by position.
+-- Before it broker/layout.py puts LAYOUT, WAKE_TOKENS, FIELDS, their number WIDTH and their places (P, ID, ...).
 
 local HIGH, NORMAL, LOW, ISOLATED = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local DELAYED, BODIES, DEAD = KEYS[5], KEYS[6], KEYS[7]
@@ -10,25 +9,14 @@ local GROUP = 'workers'
 local STREAM = {h = HIGH, n = NORMAL, l = LOW, i = ISOLATED}
 local LETTERS = {'h', 'n', 'l', 'i'}
 
--- p priority letter, i id, t task, q enqueued (ms), a finished attempts, d deliveries charged,
--- l deliveries lost, x expiry (ms, 0 never), y history, h head, b body
-local FIELDS = {'p', 'i', 't', 'q', 'a', 'd', 'l', 'x', 'y', 'h', 'b'}
-local P, ID, TASK, ENQUEUED, ATTEMPT, DELIVERY, LOST, EXPIRES, HISTORY, HEAD, BODY =
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
-
 -- History is JSON lines, newest first; older lines fall off beyond this many bytes.
 local HISTORY_BYTES = 16384
--- More wake-ups than this may not wait on the list: a worker that wakes for one claims many messages.
-local WAKE_TOKENS = 16
 -- Ids and task names are no longer than this, counts and times have no more digits: what has is not ours.
 local NAME_BYTES, COUNT_DIGITS, TIME_DIGITS = 1024, 9, 15
 -- So much is kept of each value of an entry that is not ours, and so many of its values.
 local GARBAGE_BYTES, GARBAGE_VALUES = 16384, 64
 -- A message may grow by so much after it was accepted: a retry writes its head anew.
 local GROWTH_BYTES = 65536
-
--- How the queue lies on the server. A release reads its own layout and the one before (docs/adr/0018).
-local LAYOUT = 1
 
 -- An error when a newer release has written here in a way that this one may not understand, else nil.
 local function beyond_us(layout)
@@ -65,7 +53,7 @@ local function entry_ms(entry_id)
   return tonumber(string.match(entry_id, '^(%d+)'))
 end
 
--- The eleven values of a message, or nil when they cannot be what we wrote.
+-- The values of a message, or nil when they cannot be what we wrote.
 local function sound(v)
   if v[P] ~= 'h' and v[P] ~= 'n' and v[P] ~= 'l' then return nil end
   local q, a, d, l, x = v[ENQUEUED], v[ATTEMPT], v[DELIVERY], v[LOST], v[EXPIRES]
@@ -81,9 +69,9 @@ end
 
 -- The values of a stream entry in the order of FIELDS, or nil for one that was not written by us.
 local function values_of(flat)
-  if #flat ~= 22 then return nil end
+  if #flat ~= 2 * WIDTH then return nil end
   local v = {}
-  for n = 1, 11 do
+  for n = 1, WIDTH do
     if flat[2 * n - 1] ~= FIELDS[n] then return nil end
     v[n] = flat[2 * n]
   end
@@ -94,7 +82,7 @@ end
 local function unpacked(packed)
   local fine, v = pcall(cmsgpack.unpack, packed)
   if not fine or type(v) ~= 'table' then return nil end
-  for n = 1, 11 do
+  for n = 1, WIDTH do
     if type(v[n]) ~= 'string' then return nil end
   end
   return sound(v)
@@ -119,7 +107,7 @@ end
 
 local function flat_of(v)
   local flat = {}
-  for n = 1, 11 do
+  for n = 1, WIDTH do
     flat[2 * n - 1] = FIELDS[n]
     flat[2 * n] = v[n]
   end
@@ -188,7 +176,7 @@ end
 
 local function make_dead(v, reason)
   local flat = flat_of(v)
-  flat[23], flat[24] = 'r', reason
+  flat[2 * WIDTH + 1], flat[2 * WIDTH + 2] = 'r', reason
   if not append(DEAD, flat, v) then return end
   count('dead', 1)
   local most = tonumber(redis.call('HGET', RECORD, 'deadMessages') or 0) or 0
@@ -206,8 +194,8 @@ end
 local function bury_garbage(flat, now)
   local kept = {}
   for n = 1, math.min(#flat, GARBAGE_VALUES) do kept[n] = string.sub(flat[n], 1, GARBAGE_BYTES) end
-  local body = cmsgpack.pack(kept)
-  make_dead({'n', '', '', int(now), '0', '0', '0', '0', '', '', body}, 'undecodable')
+  local p, i, t, q, a, d, l, x, y, h, b = 'n', '', '', int(now), '0', '0', '0', '0', '', '', cmsgpack.pack(kept)
+  make_dead({FIELD_VALUES}, 'undecodable')
   count('accepted', 1)
 end
 

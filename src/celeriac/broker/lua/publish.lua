@@ -35,8 +35,9 @@ local function accept(at)
     reserved = key
   end
   local delay, ttl = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
-  local expires = ttl > 0 and int(now + ttl) or '0'
-  local v = {ARGV[at], ARGV[at + 1], ARGV[at + 2], int(now), '0', '0', '0', expires, '', ARGV[at + 3], ARGV[at + 4]}
+  local p, i, t, h, b = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local q, x, a, d, l, y = int(now), ttl > 0 and int(now + ttl) or '0', '0', '0', '0', ''
+  local v = {FIELD_VALUES}
   if delay > 0 then
     make_delayed(v, now + delay, now)
   else

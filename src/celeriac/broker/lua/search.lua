@@ -14,8 +14,8 @@ local function has(value, text)
 end
 
 local function matches(flat)
-  if #flat ~= 24 then return true end
-  return (id == '' or flat[2 * ID] == id) and has(flat[24], reason) and has(flat[2 * TASK], task)
+  if #flat ~= 2 * WIDTH + 2 then return true end
+  return (id == '' or flat[2 * ID] == id) and has(flat[#flat], reason) and has(flat[2 * TASK], task)
     and has(flat[2 * HISTORY], history)
 end
 
