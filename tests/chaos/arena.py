@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, Self
 
 from celeriac.broker.connection import connect
 from celeriac.broker.embedded import EmbeddedServer
-from celeriac.chaos.checker import Fault
+from celeriac.chaos.faults import Fault
 from celeriac.chaos.scene import LEASE_S, POOLS, SLOTS, Job, Pool, Scene, work
 from tests.chaos.proxy import Proxy
 

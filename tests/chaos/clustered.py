@@ -18,7 +18,7 @@ from celeriac import BrokerRefuses, BulkInterrupted
 from celeriac.broker.connection import connect
 from celeriac.broker.message import QueueStats
 from celeriac.broker.queue import Queue
-from celeriac.chaos.checker import Fault
+from celeriac.chaos.faults import Fault
 from celeriac.chaos.ledger import Ledger, broken_laws
 from celeriac.chaos.processes import Command, Worker, eventually
 from celeriac.chaos.scene import LEASE_S, Job, Pool, Scene, work

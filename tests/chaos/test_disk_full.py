@@ -12,7 +12,7 @@ import pytest
 
 from celeriac import BrokerRefuses
 from celeriac.broker.embedded import EmbeddedServer
-from celeriac.chaos.checker import Fault
+from celeriac.chaos.faults import Fault
 from celeriac.chaos.processes import eventually
 from tests.chaos.arena import LEASE_S, POOLS, Job, Pool, work
 from tests.chaos.load import all_resume, feeding, resumed_s

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.chaos.checker import Fault
+from celeriac.chaos.faults import Fault
 from celeriac.chaos.processes import Fleet, eventually
 from tests.chaos.arena import POOLS, Arena, Pool, work
 from tests.chaos.load import all_resume, feeding, resumed_s

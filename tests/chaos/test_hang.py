@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from celeriac.chaos.checker import Fault
+from celeriac.chaos.faults import Fault
 from tests.chaos.arena import Job, Pool, work
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from celeriac.chaos.checker import Fault
+from celeriac.chaos.faults import Fault
 from celeriac.chaos.processes import Command
 from tests.chaos.arena import POOLS, Job, Pool, work
 from tests.chaos.memory import Limit, after

@@ -10,7 +10,7 @@ from itertools import count
 import pytest
 
 from celeriac import Client
-from celeriac.chaos.checker import Fault
+from celeriac.chaos.faults import Fault
 from celeriac.chaos.processes import Worker, eventually
 from tests.chaos.arena import LEASE_S, POOLS, SLOTS, Arena, Pool, work
 from tests.chaos.load import all_resume, feeding, resumed_s

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from celeriac.chaos.checker import Fault
+from celeriac.chaos.faults import Fault
 from tests.chaos.arena import POOLS, Arena, Job, Pool, work
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row

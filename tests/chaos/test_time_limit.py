@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from celeriac.chaos.checker import Fault
+from celeriac.chaos.faults import Fault
 from tests.chaos.arena import Job, work
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row

@@ -5,17 +5,29 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import redis
 from redis.client import Pipeline
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
 
 from celeriac.broker.slots import Address, guarded, is_script, key_of, slot_of
-from celeriac.broker.topology import ClusterUnavailable, NotReached, pause_after
+from celeriac.broker.topology import ClusterUnavailable, NotReached, Topology, pause_after
 
-if TYPE_CHECKING:
-    from celeriac.broker.cluster import ClusterClient
+
+class Cluster(Protocol):
+    """What a pipeline needs of the client that it belongs to."""
+
+    topology: Topology
+    patience_s: float
+    connection_pool: redis.ConnectionPool
+    response_callbacks: Any
+
+    def node(self, address: Address) -> redis.Redis:
+        """The client of one node."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Run a command on the node of its key."""
 
 
 class ClusterPipeline(Pipeline):
@@ -24,7 +36,7 @@ class ClusterPipeline(Pipeline):
     Commands run in order on each node, over one connection, and in no order between nodes.
     """
 
-    def __init__(self, cluster: ClusterClient) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster.connection_pool, cluster.response_callbacks, False, None)
         self._cluster = cluster
 
@@ -46,7 +58,7 @@ class ClusterPipeline(Pipeline):
 class _Sending:
     """What is sent together, and its answers."""
 
-    def __init__(self, cluster: ClusterClient, commands: list[Any]) -> None:
+    def __init__(self, cluster: Cluster, commands: list[Any]) -> None:
         self._cluster = cluster
         self._commands: list[tuple[tuple[Any, ...], dict[str, Any]]] = commands
         self._keys = [key_of(args) for args, _ in commands]

@@ -11,8 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
 
+from celeriac.chaos.faults import Fault, Kind
 from celeriac.chaos.order import Disorder, disorders
 from celeriac.chaos.sidefile import Run
 from celeriac.chaos.stall import longest_stall
@@ -22,31 +22,6 @@ from celeriac.chaos.stall import longest_stall
 SETTLE_S = 1.0
 #: Clocks of the journal and of the side file are one, but a kill is noted just before it happens.
 _SLACK_S = 0.01
-
-
-Kind = Literal["kill", "freeze", "broker", "cut", "failover"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """What was done to whom. Times are monotonic seconds; ``until`` ends a freeze or an outage.
-
-    A ``cut`` keeps a worker from the broker for longer than its lease; a ``failover`` puts another server in
-    the broker's place, which knows what the former had told it.
-    """
-
-    kind: Kind
-    at: float
-    until: float = 0.0
-    group: int = 0
-    """The worker (its process group), or"""
-    pid: int = 0
-    """the one process. With neither, it happened to all."""
-
-    def hits(self, run: Run) -> bool:
-        """Whether it happened to the process of a run."""
-        everybody = not self.group and not self.pid
-        return everybody or run.group == self.group or run.pid == self.pid
 
 
 @dataclass(frozen=True, slots=True)

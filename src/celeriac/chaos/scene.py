@@ -20,7 +20,8 @@ from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import Any, Literal
 
 from celeriac.broker.message import QueueStats
-from celeriac.chaos.checker import Fault, Verdict, judge
+from celeriac.chaos.checker import Verdict, judge
+from celeriac.chaos.faults import Fault
 from celeriac.chaos.ledger import Ledger, broken_laws
 from celeriac.chaos.processes import Command, Fleet, Worker, eventually
 from celeriac.chaos.sidefile import SIDE_FILE, History

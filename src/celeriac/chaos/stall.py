@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from celeriac.chaos.faults import Fault
 from celeriac.chaos.sidefile import Run
-
-if TYPE_CHECKING:
-    from celeriac.chaos.checker import Fault
 
 _Span = tuple[float, float]
 

@@ -33,8 +33,7 @@ from celeriac.broker.server_process import NoServerFound
 from celeriac.broker.signing import SigningKeysError, from_environment
 from celeriac.cli import display, view
 from celeriac.cli.errors import BadInput, Problem, Unreachable
-from celeriac.cli.state import FOLDER, StateFolder
-from celeriac.cli.up import METRICS_PORT
+from celeriac.cli.state import FOLDER, METRICS_PORT, StateFolder
 from celeriac.control import metrics
 from celeriac.control.broker import RedisBroker
 from celeriac.control.loop import Loop

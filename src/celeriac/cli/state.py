@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = ".celeriac"
+#: Where `up` serves metrics, unless something else does; broker.json holds the port it took.
+METRICS_PORT = 9464
 STALE_SECONDS = 10.0
 
 

@@ -11,8 +11,8 @@ import click
 from celeriac.cli.broker import ENVIRONMENT
 from celeriac.cli.errors import BadInput
 from celeriac.cli.output import note
+from celeriac.cli.state import METRICS_PORT
 
-METRICS_PORT = 9464
 QUEUES = "queues.yaml"
 
 

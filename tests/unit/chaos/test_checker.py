@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.chaos.checker import Fault, forgotten, judge
+from celeriac.chaos.checker import forgotten, judge
+from celeriac.chaos.faults import Fault
 from celeriac.chaos.sidefile import History, Run, noted
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from celeriac.chaos.checker import Fault
+from celeriac.chaos.faults import Fault
 from celeriac.chaos.sidefile import Run
 from celeriac.chaos.stall import longest_stall
 
