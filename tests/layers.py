@@ -45,6 +45,7 @@ LAYERS = {
         ("tests/unit/broker",),
         (
             SCRIPTS,
+            "tests/contract/test_broker_errors.py",
             "tests/contract/test_connection.py",
             "tests/contract/test_declare.py",
             "tests/contract/test_embedded.py",

@@ -215,8 +215,8 @@ EDITS = (
     Edit(
         "deliveries are counted from nought",
         _WIRE,
-        "delivery=int(row[5]) + 1,",
-        "delivery=int(row[5]),",
+        "delivery=int(delivery) + 1,",
+        "delivery=int(delivery),",
     ),
     Edit(
         "a retry loses its new body",

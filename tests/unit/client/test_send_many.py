@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from celeriac.broker.message import NewMessage, Receipt
-from celeriac.broker.refusal import BrokerFull
+from celeriac.broker.refusal import BrokerFull, ours
 from celeriac.client.client import (
     CHUNK_BYTES,
     CHUNK_MESSAGES,
@@ -68,7 +68,7 @@ def test_large_jobs_travel_in_small_portions() -> None:
 
 
 def test_when_the_broker_goes_away_every_job_is_accounted_for() -> None:
-    portions = Portions({1: redis.ConnectionError("gone")})
+    portions = Portions({1: ours(redis.ConnectionError("gone"))})
     number = 3 * CHUNK_MESSAGES + 5
     with pytest.raises(BulkInterrupted) as told:
         client_of(portions).send_many("q", jobs(number))
