@@ -71,7 +71,10 @@ LAYERS = {
     "control": Layer(("tests/unit/control",), ("tests/contract/test_control.py",)),
     "backend": Layer(("tests/unit/backend",), ("tests/contract/test_backends.py",)),
     "operator": Layer(("tests/unit/operator",), ("tests/contract/test_broker_link.py",)),
-    "messaging": Layer(("tests/unit/messaging",), ("tests/e2e/test_messaging_worker.py",)),
+    "messaging": Layer(
+        ("tests/unit/messaging",),
+        ("tests/contract/messaging", "tests/e2e/test_messaging_worker.py"),
+    ),
     "cli": Layer(("tests/unit/cli",), ("tests/e2e/test_cli.py",)),
     "chaos": Layer(("tests/unit/chaos",), ("tests/simulation",)),
 }

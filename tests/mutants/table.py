@@ -10,6 +10,7 @@ from pathlib import Path
 LAYERS = (
     "broker",
     "client",
+    "transport",
     "worker",
     "control",
     "backend",

@@ -11,14 +11,14 @@ EDITS = (
     Edit(
         "a chord's first member loses its place",
         _ENVELOPE,
-        "return value is default or (type(value) is type(default) and value == default)",
-        "return not value or value == default",
+        '"group_index": None,',
+        '"group_index": 0,',
     ),
     Edit(
-        "the retries that a message has behind it are forgotten",
+        "headers of one's own are left out",
         _ENVELOPE,
-        "        if name not in _LEFT_OUT and not _is_default(name, value)",
-        '        if name not in _LEFT_OUT | {"retries"} and not _is_default(name, value)',
+        "if name not in _LEFT_OUT and not _is_default(name, value)",
+        "if name in _DEFAULTS and not _is_default(name, value)",
     ),
     Edit(
         "who waits for an answer is forgotten",
@@ -27,10 +27,10 @@ EDITS = (
         '_PROPERTIES = ("priority",)',
     ),
     Edit(
-        "a result is kept of a task that wants none",
+        "a task's own word on its result is overruled",
         _ENVELOPE,
-        '    "ignore_result": False,\n    "replaced_task_nesting": 0,\n    "stamped',
-        '    "ignore_result": True,\n    "replaced_task_nesting": 0,\n    "stamped',
+        '"ignore_result": False,\n    "replaced',
+        '"ignore_result": None,\n    "replaced',
     ),
     Edit(
         "an eta is run at once",

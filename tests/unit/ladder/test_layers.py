@@ -10,7 +10,12 @@ from tests.layers import CORE, LAYERS, ROOT, main
 from tests.stages import STAGES
 
 #: What looks at no layer: the tools beside them, and what takes a minute alone (six servers for each test).
-NO_LAYER = {"tests/unit/bench", "tests/unit/ladder", "tests/contract/redis_cluster"}
+NO_LAYER = {
+    "tests/unit/architecture",
+    "tests/unit/bench",
+    "tests/unit/ladder",
+    "tests/contract/redis_cluster",
+}
 
 
 def _files(*paths: str) -> set[Path]:

@@ -190,3 +190,13 @@ def test_every_task_of_the_table_is_registered() -> None:
     app.loader.import_default_modules()
     assert {route.task for route in ROUTES.values()} <= set(app.tasks)
     assert "messaging.demo.crash" not in app.tasks
+
+
+def test_fields_of_others_records_are_not_let_through(stream: io.StringIO) -> None:
+    extra = {"fields": {"what": SECRET}}
+    logging.getLogger("smtplib").warning("sent", extra=extra)
+    logging.getLogger("celeriac_messaging_of_somebody_else").warning("sent", extra=extra)
+    logging.getLogger(f"{logs.OURS}.job").warning("sent", extra={"fields": {"what": "ours"}})
+    theirs, somebodys, ours = lines(stream)
+    assert SECRET not in f"{theirs}{somebodys}"
+    assert ours["what"] == "ours"
