@@ -172,6 +172,20 @@ def test_a_full_queue_refuses_until_there_is_room_and_leased_messages_count(queu
     assert queue.publish([new("d")])[0].status == "accepted"
 
 
+@pytest.mark.parametrize("waits", ["ready", "delayed", "leased"])
+def test_one_message_obeys_the_limits_as_many_do(queue: Queue, waits: str) -> None:
+    queue.declare(policy(limits={"maxMessages": 1, "maxMessageBytes": 1024}))
+    (large,) = queue.publish([new("large", body=bytes(1025))])
+    assert (large.status, large.reason[:29]) == ("refused", "message of 1025 bytes is over")
+    queue.publish([new("first", delay_ms=60_000 if waits == "delayed" else 0)])
+    if waits == "leased":
+        assert len(claim(queue)) == 1
+    (second,) = queue.publish([new("second")])
+    assert second == Receipt("second", "refused", "queue is full: limits.maxMessages 1")
+    stats = queue.stats()
+    assert (stats.accepted, stats.imbalance) == (1, 0)
+
+
 def test_a_message_that_is_too_large_is_refused_alone(queue: Queue) -> None:
     queue.declare(policy(limits={"maxMessageBytes": 1024}))
     fits, large = new("fits", body=b"x" * 1000, head=b"h" * 24), new("large", body=b"x" * 1025)
