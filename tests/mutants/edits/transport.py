@@ -19,12 +19,6 @@ EDITS = (
         'priority="normal",',
     ),
     Edit(
-        "an option that only Celery knows is dropped",
-        _FAST,
-        "if not options.keys() <= _OPTIONS:",
-        "if False:",
-    ),
-    Edit(
         "a task that expires does not",
         _FAST,
         "        not _says_little(options)\n        or",
