@@ -20,6 +20,9 @@ from tests.mutants.run import Trial, attempt, whole
 from tests.mutants.table import LAYERS, Edit, edits
 from tests.mutants.trees import Tree, copied
 
+SURVIVED = "NOBODY NOTICED"
+_HEAD = ("| layer | edit | noticed by | s |", "|---|---|---|---|")
+
 
 def main() -> int:
     """Print the table; 1 when an edit survived, or the tests fail without one."""
@@ -39,18 +42,33 @@ def main() -> int:
     if not chosen:
         print("No edit fits.")
         return 1
-    survived = 0
+    rows = []
     with ExitStack() as stack:
         trees = [stack.enter_context(copied()) for _ in range(options.jobs)]
         if not options.unchecked and (failed := whole(trees[0])):
             print(f"The tests fail without any edit: {failed}")
             return 1
-        for trial in _tried(chosen, trees):
-            survived += not trial.killer
-            killer = trial.killer.removeprefix("tests/") or "NOBODY NOTICED"
-            print(f"| {trial.edit.name} | {killer} | {trial.seconds:.1f} |", flush=True)
-    print(f"\n{len(chosen)} edits, {survived} survived.")
+        for layer, trial in zip((it for it, _ in chosen), _tried(chosen, trees), strict=True):
+            rows.append(_row(layer, trial))
+            print(rows[-1], flush=True)
+    survived = sum(SURVIVED in row for row in rows)
+    told = f"{len(chosen)} edits, {survived} survived."
+    print(f"\n{told}")
+    if options.write:
+        _write([told, "", *_HEAD, *rows])
     return int(survived > 0)
+
+
+def _row(layer: str, trial: Trial) -> str:
+    killer = trial.killer.removeprefix("tests/").replace("|", "/") or SURVIVED
+    return f"| {layer} | {trial.edit.name} | `{killer}` | {trial.seconds:.0f} |"
+
+
+def _write(lines: list[str]) -> None:
+    page = ROOT / "CONTRIBUTING.md"
+    before, begin, rest = page.read_text().partition("<!-- mutants -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    page.write_text("\n".join([f"{before}{begin}", *lines, "", f"{end}{after}"]))
 
 
 def _tried(chosen: list[tuple[str, Edit]], trees: list[Tree]) -> Iterator[Trial]:
@@ -76,6 +94,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="TEXT", help="only those that hold the text")
     parser.add_argument("--jobs", type=int, default=1, help="copies of the tree at work at once")
     parser.add_argument("--list", action="store_true", help="name the edits, and try none")
+    parser.add_argument("--write", action="store_true", help="renew the table in CONTRIBUTING.md")
     parser.add_argument("--unchecked", action="store_true", help="without a run before any edit")
     return parser.parse_args()
 

@@ -33,6 +33,20 @@ def by_celerys_way(post: Post) -> None:
     post.app.amqp.__dict__["fast_path"] = None
 
 
+def kombus(post: Post) -> list[dict[str, Any]]:
+    """Put a list in the place of kombu's own producer."""
+    published: list[dict[str, Any]] = []
+
+    class Real:
+        def publish(self, body: Any, key: str, **options: Any) -> None:
+            published.append({"routing_key": key, **options})
+
+        def release(self) -> None: ...
+
+    post.app.amqp.producer_pool.acquire_real = lambda *_: Real()
+    return published
+
+
 def without_the_moment(sent: Sent) -> Sent:
     """An eta is a date, and so a little less than the countdown when it is sent."""
     return replace(sent, delay_ms=round(sent.delay_ms, -3))
@@ -149,18 +163,22 @@ def test_without_retries_a_connection_that_breaks_is_raised(post: Post) -> None:
     assert len(post.sent) == 1, "sent once"
 
 
+def test_with_retries_it_is_kombu_that_waits_for_a_connection(post: Post) -> None:
+    by_celerys_way(post)
+    published = kombus(post)
+    post.client.answers["publish_one"] = redis.ConnectionError("gone")
+    post.tasks["add"].apply_async((1,), task_id="id1", queue="q", retry=True)
+    (waiting,) = published
+    assert (waiting["routing_key"], waiting["headers"]["id"], waiting["retry"]) == (
+        "q",
+        "id1",
+        True,
+    )
+
+
 def test_what_is_compressed_keeps_its_encoding(post: Post) -> None:
-    published: list[dict[str, Any]] = []
-
-    class Real:
-        def publish(self, body: Any, key: str, **options: Any) -> None:
-            published.append(options)
-
-        def release(self) -> None: ...
-
-    pool = post.app.amqp.producer_pool
-    pool.acquire_real = lambda *_: Real()
-    with pool.acquire() as producer:
+    published = kombus(post)
+    with post.app.amqp.producer_pool.acquire() as producer:
         headers = {"id": "1", "task": "t"}
         producer.publish([[], {}, {}], "q", exchange="", headers=headers, compression="zlib")
     assert [it["compression"] for it in published] == ["zlib"] and post.sent == []
