@@ -8,6 +8,7 @@ from pathlib import Path
 
 #: The files of edits/, which are named as the layers in tests/layers.py.
 LAYERS = (
+    "spec",
     "broker",
     "client",
     "transport",

@@ -41,3 +41,10 @@ def test_only_the_host_is_shown() -> None:
 @pytest.mark.parametrize("name", ["socket_timeout", "health_check_interval", "max_connections"])
 def test_options_of_the_transport_that_mean_a_connection_are_taken(name: str) -> None:
     assert adopted("celeriac://cache", **{name: 7}).broker.options[name] == 7
+
+
+def test_what_is_given_in_parts_is_one_broker() -> None:
+    parts = {"port": 7000, "userid": "ada", "password": "secret", "virtual_host": "3", "ssl": True}
+    broker = adopt(Connection("cache", transport="celeriac", **parts))
+    assert (broker.hosts, broker.db, broker.tls) == ((("cache", 7000),), 3, True)
+    assert (broker.username, broker.password) == ("ada", "secret")
