@@ -11,7 +11,6 @@ from tests.stages import STAGES
 
 #: What looks at no layer: the tools beside them, and what takes a minute alone (six servers for each test).
 NO_LAYER = {
-    "tests/unit/architecture",
     "tests/unit/bench",
     "tests/unit/ladder",
     "tests/contract/redis_cluster",
