@@ -12,7 +12,7 @@ from celeriac.broker.queue import Queue, QueueNotDeclared
 from celeriac.chaos.processes import eventually
 from celeriac.spec.policies import QueuePolicy
 from celeriac.worker.consumer import Consumer
-from celeriac.worker.keeper import STUCK_S, TICK_S, Keeper
+from celeriac.worker.housekeeper import STUCK_S, TICK_S, Housekeeper
 from celeriac.worker.prefetch import Prefetch
 
 COUNT = 600
@@ -90,14 +90,14 @@ def test_a_long_task_keeps_nobody_from_what_was_asked_for_before_it(
     while not consumer.inflight.waiting.empty():
         message = consumer.inflight.waiting.get_nowait()
         assert message is not None and consumer.begin(message)  # all run now, for a long time
-    keeper = Keeper(consumer)
+    housekeeper = Housekeeper(consumer)
     consumer.inflight.last_take = time.monotonic() - STUCK_S
-    keeper.start()
+    housekeeper.start()
     eventually(
         lambda: not consumer.asking and not consumer.inflight.returning and queue.stats().ready,
         within_s=5,
     )
-    keeper.stop()
+    housekeeper.stop()
     assert queue.stats().redelivered == 0
 
 
@@ -106,12 +106,12 @@ def test_nothing_that_waits_goes_back_while_its_worker_talks_to_a_broker_far_awa
 ) -> None:
     assert not consumer.inflight.running and not consumer.inflight.waiting.empty()
     ready = queue.stats().ready
-    keeper = Keeper(consumer)
+    housekeeper = Housekeeper(consumer)
     consumer.inflight.last_take = time.monotonic() - STUCK_S
-    keeper.start()
-    begun = keeper.beat
-    eventually(lambda: keeper.beat > begun + 3 * TICK_S, within_s=5)
-    keeper.stop()
+    housekeeper.start()
+    begun = housekeeper.beat
+    eventually(lambda: housekeeper.beat > begun + 3 * TICK_S, within_s=5)
+    housekeeper.stop()
     assert consumer.asking and queue.stats().ready == ready
 
 

@@ -13,7 +13,7 @@ from celeriac.broker.message import DONE, Claim, Lease, Message, NewMessage, Set
 from celeriac.broker.queue import Queue
 from celeriac.spec.policies import QueuePolicy
 from celeriac.worker.consumer import Consumer
-from celeriac.worker.keeper import Keeper
+from celeriac.worker.housekeeper import Housekeeper
 from celeriac.worker.machine import Machine
 
 
@@ -122,10 +122,10 @@ def test_what_is_being_settled_is_renewed(queue: Told) -> None:
 def test_a_drain_that_is_to_end_at_once_is_not_put_off(queue: Told) -> None:
     """A second SIGTERM may be handled in the midst of the first, which sets the longer time then."""
     over = threading.Event()
-    keeper = Keeper(Consumer(queue, "w", slots=1), on_overrun=over.set)
+    housekeeper = Housekeeper(Consumer(queue, "w", slots=1), on_overrun=over.set)
     now = time.monotonic()
-    keeper.close_by(now)
-    keeper.close_by(now + 60)
-    keeper.start()
+    housekeeper.close_by(now)
+    housekeeper.close_by(now + 60)
+    housekeeper.start()
     assert over.wait(10)
-    keeper.stop()
+    housekeeper.stop()

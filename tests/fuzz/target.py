@@ -1,6 +1,6 @@
 """What is fuzzed: everything that a worker does with the bytes of a message before user code runs.
 
-An input is a message as an attacker writes it. It must be opened, or refused with a reason; any other
+An input is a message as an attacker writes it. It must be decoded, or refused with a reason; any other
 exception, and anything the worker would trip over later, is a finding.
 """
 
@@ -19,8 +19,9 @@ from celeriac.broker.queue import Queue
 from celeriac.broker.signing import SigningKeys, read_keys, split
 from celeriac.cli.dead import json_of, show_text
 from celeriac.client import envelope
-from celeriac.worker.limits import Slot, limits_of
-from celeriac.worker.opening import Call, Opener, Undeliverable
+from celeriac.worker.decoder import Call, Decoder, Undeliverable
+from celeriac.worker.limits import limits_of
+from celeriac.worker.pools.prefork.scoreboard import Scoreboard
 
 REASONS = {"unknown_task", "undecodable", "content_disallowed", "bad_signature"}
 
@@ -34,9 +35,9 @@ def _task(*_: Any, **__: Any) -> None:
 
 app.finalize()
 _KEYS = SigningKeys(read_keys("k1:" + "A" * 43 + "=", source="fuzz"))
-_PLAIN = Opener(app, queue=Queue(Redis(), "q"), hostname="fuzz")
-_SIGNED = Opener(app, queue=Queue(Redis(), "q", signing=_KEYS), hostname="fuzz")
-_SLOT = Slot()
+_PLAIN = Decoder(app, queue=Queue(Redis(), "q"), hostname="fuzz")
+_SIGNED = Decoder(app, queue=Queue(Redis(), "q", signing=_KEYS), hostname="fuzz")
+_BOARD = Scoreboard()
 
 #: Between the parts of an input: head, body, history.
 SEPARATOR = b"\x1e\x1e"
@@ -63,20 +64,20 @@ def decode(data: bytes) -> None:
     )
     signature, unsigned = split(head)
     assert signature is None or head.endswith(unsigned)
-    _open(_SIGNED, message, opens=False)
-    call = _open(_PLAIN, message, opens=True)
+    _decode(_SIGNED, message, decodes=False)
+    call = _decode(_PLAIN, message, decodes=True)
     if call is not None:
         _go_on(call, message)
     _show(head, body, history)
 
 
-def _open(opener: Opener, message: Message, *, opens: bool) -> Call | None:
+def _decode(decoder: Decoder, message: Message, *, decodes: bool) -> Call | None:
     try:
-        call = opener.open(message)
+        call = decoder.decode(message)
     except Undeliverable as error:
         refusal = error
     else:
-        assert opens, "nobody signed that"
+        assert decodes, "nobody signed that"
         return call
     assert refusal.reason in REASONS, refusal.reason
     assert len(str(refusal)) < 10_000
@@ -84,15 +85,15 @@ def _open(opener: Opener, message: Message, *, opens: bool) -> Call | None:
 
 
 def _go_on(call: Call, message: Message) -> None:
-    """What pools do with an opened message outside of any attempt that could fail."""
+    """What pools do with a decoded message outside of any attempt that could fail."""
     context = call.context()
     assert (context.id, context.task, context.hostname) == ("id", "t", "fuzz")
     assert isinstance(call.args, tuple) and isinstance(call.kwargs, dict)
     assert callable(context.get) and callable(context.update)
     soft, hard = limits_of(call.task, call.request, soft_s=0, hard_s=0)
     assert 0 <= float(soft) < 2**31 and 0 <= float(hard) < 2**31
-    _SLOT.write(message, hard, call.max_attempts or 0)
-    assert _SLOT.read() is not None
+    _BOARD.write(message, hard, call.max_attempts or 0)
+    assert _BOARD.read() is not None
     call.request["retries"] + 1  # Celery compares and adds
 
 

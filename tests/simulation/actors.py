@@ -19,7 +19,7 @@ from celeriac.control.broker import RedisBroker
 from celeriac.control.keeper import Keeper as Supervisor
 from celeriac.spec.queue import MessageQueue
 from celeriac.worker.consumer import Consumer
-from celeriac.worker.keeper import Keeper
+from celeriac.worker.housekeeper import Housekeeper
 from celeriac.worker.outcome import decide
 from celeriac.worker.pools.solo import run_solo
 from celeriac.worker.pools.threads import run_threads
@@ -139,21 +139,21 @@ class Worker:
 
     process: Process
     slots: int
-    keeper: Keeper | None = None
+    housekeeper: Housekeeper | None = None
     draining: bool = False
     busy_until: float = 0.0
     """When it was last told to drain, or its last run ended, whichever came later."""
 
     def drain(self) -> None:
         """What SIGTERM does. Called by the hub."""
-        if self.keeper is None:
+        if self.housekeeper is None:
             self.process.kill("SIGTERM before it listens")
         elif self.process.alive and not self.draining:
             self.process.world.trace(self.process.name, "SIGTERM")
             self.draining = True
             self.busy_until = max(self.busy_until, self.process.world.now)
-            self.keeper.close_by(1000 + self.process.world.now + DRAIN_S)
-            self.keeper.consumer.closing.set()
+            self.housekeeper.close_by(1000 + self.process.world.now + DRAIN_S)
+            self.housekeeper.consumer.closing.set()
 
 
 def start_worker(scene: Scene, name: str, *, slots: int) -> Worker:
@@ -164,14 +164,14 @@ def start_worker(scene: Scene, name: str, *, slots: int) -> Worker:
     def main() -> None:
         queue = Queue(scene.client(process), QUEUE, lease_ms=LEASE_S * 1000)
         consumer = Consumer(queue, name, slots=slots, machine=process.machine)
-        worker.keeper = Keeper(consumer, on_overrun=process.exit)
-        worker.keeper.start()
+        worker.housekeeper = Housekeeper(consumer, on_overrun=process.exit)
+        worker.housekeeper.start()
         runner = cast("Any", Runner(scene, worker, consumer))
         if slots == 1:
             run_solo(consumer, runner)
         else:
             run_threads(consumer, runner, concurrency=slots)
-        worker.keeper.stop()
+        worker.housekeeper.stop()
 
     process.start(main)
     return worker

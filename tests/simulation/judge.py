@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celeriac.worker.pools.solo import LAST_SETTLE_S
+from celeriac.worker.pools.base import LAST_SETTLE_S
 from tests.simulation.actors import Notes, Task, Worker
 from tests.simulation.schedule import Schedule
 from tests.simulation.server import Server

@@ -16,7 +16,7 @@ from typing import Any
 
 from celeriac.broker.queue import Queue
 from celeriac.worker.consumer import Consumer
-from celeriac.worker.keeper import Keeper
+from celeriac.worker.housekeeper import Housekeeper
 from celeriac.worker.pools import solo
 from celeriac.worker.settler import Settler
 from tests.simulation import actors
@@ -144,7 +144,9 @@ MUTATIONS = (
         seed=4,
     ),
     # --- the worker ---
-    Mutation("it forgets to renew", (Keeper, "_look_after"), "consumer.renew()", "pass", seed=0),
+    Mutation(
+        "it forgets to renew", (Housekeeper, "_look_after"), "consumer.renew()", "pass", seed=0
+    ),
     Mutation(
         "it forgets outcomes whose settling got no answer",
         (Settler, "settle"),

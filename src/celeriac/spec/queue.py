@@ -16,6 +16,7 @@ from celeriac.spec.policies import (
     QueuePolicy,
     RetryPolicy,
 )
+from celeriac.spec.pools import Pool
 from celeriac.spec.rules import ListMap, Rule, SpecModel
 from celeriac.spec.status import MessageQueueStatus
 from celeriac.spec.text import (
@@ -37,7 +38,6 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "MessageQueue"
 
-Pool = Literal["Solo", "Prefork", "Threads", "Asyncio"]
 AutoscalingMode = Literal["Native", "KEDA", "HPA", "Off"]
 DeletionPolicy = Literal["Retain", "Purge"]
 PriorityName = Literal["High", "Normal", "Low"]

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import random
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from celery import states
 from celery.app.trace import TraceInfo
@@ -28,20 +29,30 @@ from celeriac.broker.message import (
     RetryAt,
     Settlement,
 )
-from celeriac.worker import record
+from celeriac.broker.queue import Queue
+from celeriac.spec.policies import QueuePolicy
+from celeriac.worker import notify
+from celeriac.worker.decoder import Call
 from celeriac.worker.failure import describe
-from celeriac.worker.opening import Call
 from celeriac.worker.outcome import decide
 
-if TYPE_CHECKING:
-    from celeriac.worker.runner import AttemptRunner
+
+class Runner(Protocol):
+    """What an attempt asks of who runs it."""
+
+    queue: Queue
+    worker: str
+
+    @property
+    def policy(self) -> Callable[[], QueuePolicy]:
+        """The queue's policy as it is now."""
 
 
 @dataclass(slots=True)
 class Attempt:
     """The attempt that is running now, as the tracer and ``task.retry()`` see it."""
 
-    runner: AttemptRunner
+    runner: Runner
     message: Message
     call: Call
     started_ms: int
@@ -156,7 +167,7 @@ class PolicyInfo(TraceInfo):  # type: ignore[misc]
         super().handle_reject(task, req, **kwargs)
         self.outcome = req.celeriac.outcome_of_reject(self.retval)
         if isinstance(self.outcome, DeadLetter):
-            record.rejected(task, req, self.retval)
+            notify.rejected(task, req, self.retval)
 
     def handle_ignore(self, task: Any, req: Any, **kwargs: Any) -> None:
         super().handle_ignore(task, req, **kwargs)

@@ -35,8 +35,8 @@ WHEN_WOKEN = 1
 class Consumer:
     """One consumer of a queue, shared by the threads of one process.
 
-    The *claimer* claims, *runners* run messages (in Solo both are one thread), the *keeper* looks after all
-    that is held. Every attribute that changes says which of them write it and which read it.
+    The *claimer* claims, *runners* run messages (in Solo both are one thread), the *housekeeper* looks after
+    all that is held. Every attribute that changes says which of them write it and which read it.
     """
 
     def __init__(
@@ -60,21 +60,22 @@ class Consumer:
         #: How much to claim. Written by claimer and runners, read by any: it says why that needs no lock.
         self.prefetch = Prefetch(slots)
         #: When a claim last answered, and with it said whether the policy changed. Written by claimer and
-        #: keeper under `_claiming`, read by the keeper.
+        #: housekeeper under `_claiming`, read by the housekeeper.
         self.last_claim = machine.monotonic()
-        #: The policy and its version. Written by claimer and keeper, each in one step; read by any.
+        #: The policy and its version. Written by claimer and housekeeper, each in one step; read by any.
         self._policy = QueuePolicy()
         self._version = -1
-        #: Held while a claim's answer is taken in: by the claimer, or by the keeper for one asked for ahead.
+        #: Held while a claim's answer is taken in: by the claimer, or by the housekeeper for one asked for
+        #: ahead.
         self._claiming = machine.lock()
         #: Waits for the answer to a claim that is on its way, since then. Set by the claimer, cleared by
-        #: claimer and keeper under `_claiming`, read by any.
+        #: claimer and housekeeper under `_claiming`, read by any.
         self._ahead: Callable[[], Claim] | None = None
         self._asked_at = 0.0
         #: Whether an answer may have got lost since `inflight.newest`. As `_ahead`, but read by the claimer.
         self._unsure = False
-        #: Whether what was claimed last must run alone. Written by claimer and keeper under `_claiming`, read
-        #: by the claimer.
+        #: Whether what was claimed last must run alone. Written by claimer and housekeeper under `_claiming`,
+        #: read by the claimer.
         self._alone = False
         #: Whether nothing of a predecessor's is left under our name. The claimer's.
         self._sole_owner = False

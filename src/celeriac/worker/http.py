@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-
-from celeriac.worker.forking import quiet
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,18 @@ class Server(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, name="celeriac-http", daemon=True).start()
 
 
-def server(health: Callable[[], Health], *, queue: str, host: str, port: int) -> Server:
-    """Make the server; port 0 takes a free one. Raises OSError when the port is taken."""
+def server(
+    health: Callable[[], Health],
+    *,
+    queue: str,
+    host: str,
+    port: int,
+    quiet: AbstractContextManager[Any],
+) -> Server:
+    """Make the server; port 0 takes a free one. Raises OSError when the port is taken.
+
+    ``quiet`` is held while it answers.
+    """
     registry = CollectorRegistry()
     slots = Gauge(
         "mq_worker_slots", "Tasks this worker can run at once.", ["queue"], registry=registry

@@ -20,31 +20,32 @@ logger = logging.getLogger(__name__)
 
 
 class InFlight:
-    """What one consumer holds on lease, for its claimer, its runners and its keeper (see there).
+    """What one consumer holds on lease, for its claimer, its runners and its housekeeper (see there).
 
     Each step is one operation on a dict or set, and who reads takes a copy: that needs no lock.
     """
 
     def __init__(self, machine: Machine) -> None:
-        #: Filled by the claimer, emptied by runners, and by claimer and keeper when they hand back. None ends
-        #: the runner that takes it.
+        #: Filled by the claimer, emptied by runners, and by claimer and housekeeper when they hand back. None
+        #: ends the runner that takes it.
         self.waiting: Mailbox[Message | None] = machine.mailbox()
-        #: What waits, and what a runner has taken and not begun yet. Filled by claimer and keeper under the
-        #: consumer's `_claiming`, emptied by runners and by who hands back, read by any.
+        #: What waits, and what a runner has taken and not begun yet. Filled by claimer and housekeeper under
+        #: the consumer's `_claiming`, emptied by runners and by who hands back, read by any.
         self._unstarted: dict[Lease, None] = {}
         #: What runs, and since when. Written by runners, read by any.
         self.running: dict[Lease, tuple[Message, float]] = {}
         #: On their way back to the queue, in the order in which they came. Filled by runners and by who hands
-        #: back, emptied by who hands back: claimer or keeper. Read by any.
+        #: back, emptied by who hands back: claimer or housekeeper. Read by any.
         self.returning: dict[Lease, None] = {}
         #: The newest entry that arrived from each stream. Written as `_unstarted`, read by the claimer.
         self.newest: dict[str, str] = {}
-        #: When the leases of all that is unstarted were last known to be ours. Written by claimer and keeper,
-        #: and by a runner that renews; read by runners.
+        #: When the leases of all that is unstarted were last known to be ours. Written by claimer and
+        #: housekeeper, and by a runner that renews; read by runners.
         self.leases_seen = machine.monotonic()
-        #: When a message last started. Written by runners, read by the keeper.
+        #: When a message last started. Written by runners, read by the housekeeper.
         self.last_take = machine.monotonic()
-        #: Unstarted ones whose lease is gone. Filled by who renews (keeper or runner), emptied by runners.
+        #: Unstarted ones whose lease is gone. Filled by who renews (housekeeper or runner), emptied by
+        #: runners.
         self._lost: set[Lease] = set()
         #: Running ones whose lease is gone, which was told. As `_lost`.
         self._taken: set[Lease] = set()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Literal
-
-Pool = Literal["solo", "prefork", "threads", "asyncio"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +11,8 @@ class WorkerOptions:
     """How to run a worker. Times are in seconds; a limit of 0 means none."""
 
     queue: str
-    pool: Pool = "prefork"
+    pool: str = "prefork"
+    """One of `celeriac.spec.pools.POOLS`."""
     concurrency: int = 1
     name: str = ""
     broker: str | None = None
@@ -29,10 +27,6 @@ class WorkerOptions:
 
 def check(options: WorkerOptions) -> None:
     """Raise ValueError when options contradict each other, or a worker cannot run here."""
-    if options.concurrency < 1:
-        raise ValueError("concurrency must be at least 1")
-    if options.pool == "solo" and options.concurrency != 1:
-        raise ValueError("the solo pool runs one task at a time: concurrency must be 1")
     if options.timeout_s and options.soft_timeout_s >= options.timeout_s:
         raise ValueError("the soft time limit must be less than the hard one")
     if threading.current_thread() is not threading.main_thread():

@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from celery import Celery
@@ -17,8 +18,6 @@ from celery.utils.collections import AttributeDict
 from celery.utils.functional import maybe_list
 from celery.worker import state as worker_state
 from celery.worker.control import Panel
-
-from celeriac.worker.forking import quiet
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +60,20 @@ class Controlled(Protocol):
 
 
 class RemoteControl(threading.Thread):
-    """Listens for broadcast commands until stopped."""
+    """Listens for broadcast commands until stopped, and holds ``quiet`` while it does more than wait."""
 
-    def __init__(self, app: Celery, *, hostname: str, queue: str, worker: Controlled) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        *,
+        hostname: str,
+        queue: str,
+        worker: Controlled,
+        quiet: AbstractContextManager[Any],
+    ) -> None:
         super().__init__(name="celeriac-remote", daemon=True)
         self._app = app
+        self._quiet = quiet
         self._stopped = threading.Event()
         self._node = app.control.mailbox.Node(
             hostname,
@@ -76,7 +84,7 @@ class RemoteControl(threading.Thread):
     def run(self) -> None:
         while not self._stopped.is_set():
             try:
-                with quiet:
+                with self._quiet:
                     connection = self._app.connection_for_read()
                     self._node.channel = connection.channel()
                     consumer = self._node.listen(callback=self._answer)
@@ -105,7 +113,7 @@ class RemoteControl(threading.Thread):
     def _answer(self, body: Any, message: Any) -> None:
         self._app.clock.forward()
         try:
-            with quiet:
+            with self._quiet:
                 self._node.handle_message(body, message)
         except KeyError as error:
             logger.error("no such control command: %s", error)

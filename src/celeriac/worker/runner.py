@@ -26,11 +26,11 @@ from celeriac.broker.message import (
 from celeriac.broker.queue import Queue
 from celeriac.client import progress
 from celeriac.spec.policies import QueuePolicy
-from celeriac.worker import record
+from celeriac.worker import notify
 from celeriac.worker.attempt import Attempt, PolicyInfo, now_ms
 from celeriac.worker.awaiting import Finish, as_functions, await_for_celery, is_coroutine
-from celeriac.worker.limits import TimeLimits
-from celeriac.worker.opening import Call, Opener, Undeliverable
+from celeriac.worker.decoder import Call, Decoder, Undeliverable
+from celeriac.worker.limits import KeepsLimits
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +44,10 @@ class AttemptRunner:
         app: Celery,
         queue: Queue,
         worker: str,
-        opener: Opener,
+        decoder: Decoder,
         policy: Callable[[], QueuePolicy],
         progress_sink: Callable[[Message], progress.ProgressSink],
-        limits: TimeLimits | None = None,
+        limits: KeepsLimits | None = None,
         finish: Finish = asyncio.run,
     ) -> None:
         self.app = app
@@ -56,7 +56,7 @@ class AttemptRunner:
         self.policy = policy
         self._progress_sink = progress_sink
         self._limits = limits
-        self._opener = opener
+        self._decoder = decoder
         self._tracers: dict[str, Any] = {}
         self._preparing = threading.Lock()
         await_for_celery(app, finish)
@@ -64,14 +64,14 @@ class AttemptRunner:
     def run(self, message: Message) -> Settlement:
         """Run one message to its end and return what it leads to."""
         try:
-            call = self._opener.open(message)
+            call = self._decoder.decode(message)
         except Undeliverable as error:
             logger.error("%s[%s] is undeliverable: %s", message.task, message.id, error)
-            record.undeliverable(self.app, message, error)
+            notify.undeliverable(self.app, message, error)
             return _undeliverable(message, error, self.worker)
         if message.id in worker_state.revoked:
-            with record.harmless(message):
-                record.revoked(call.task, call.context(), reason="revoked")
+            with notify.harmless(message):
+                notify.revoked(call.task, call.context(), reason="revoked")
             return Settlement(message, Discard("revoked"))
         attempt = self._attempt(message, call)
         sink = progress.current.set(self._progress_sink(message))
@@ -112,11 +112,11 @@ class AttemptRunner:
             return attempt.outcome_of(error)
         outcome = attempt.outcome_of(error)
         plain = error if isinstance(error, Exception) else _as_exception(error)
-        with record.harmless(attempt.message):
+        with notify.harmless(attempt.message):
             if isinstance(outcome, RetryAt):
-                record.retried(call.task, call.context(), plain, when=outcome.delay_ms / 1000)
+                notify.retried(call.task, call.context(), plain, when=outcome.delay_ms / 1000)
             else:
-                record.failed(call.task, call.context(), plain)
+                notify.failed(call.task, call.context(), plain)
         return outcome
 
     def _prepare(self, task: Any) -> Any:

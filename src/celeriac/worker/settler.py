@@ -24,7 +24,7 @@ SETTLE_AFTER_S = 0.005
 class Settler:
     """Gathers the outcomes of one consumer's messages, and settles them.
 
-    Runners add to it; a runner, the keeper or Asyncio's own thread settles, one at a time.
+    Runners add to it; a runner, the housekeeper or Asyncio's own thread settles, one at a time.
     """
 
     def __init__(self, link: Link, machine: Machine) -> None:
@@ -35,7 +35,7 @@ class Settler:
         self.count = 0
         #: What waits to be settled. Added to by runners, taken out and put back by who has `_settling`.
         self._finished: deque[Settlement] = deque()
-        #: When the first of these ended. Written by runners, read by runners and keeper.
+        #: When the first of these ended. Written by runners, read by runners and housekeeper.
         self._oldest = 0.0
         #: Held by who settles.
         self._settling = machine.lock()
@@ -76,8 +76,8 @@ class Settler:
     def settle(self, *, wait: bool = False) -> bool:
         """Settle what is finished; False when the broker could not be reached.
 
-        Another thread may be at it, and will take ours along or leave them to the keeper; with ``wait`` all
-        is settled when this returns.
+        Another thread may be at it, and will take ours along or leave them to the housekeeper; with ``wait``
+        all is settled when this returns.
         """
         if not self._settling.acquire(blocking=wait):
             return True

@@ -17,7 +17,7 @@ from celeriac import Client, Job
 from celeriac.broker.server_process import free_port
 from celeriac.chaos.processes import eventually
 from celeriac.client.progress import read_progress
-from celeriac.worker.drive import CLEANUP_S
+from celeriac.worker.pools.asyncio.drive import CLEANUP_S
 
 ASYNC = ("-A", "contract_async_tasks:app")
 

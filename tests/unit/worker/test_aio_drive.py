@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
-from celeriac.worker import drive as module
-from celeriac.worker.drive import Drive, Ended
+from celeriac.worker.pools.asyncio import drive as module
+from celeriac.worker.pools.asyncio.drive import Drive, Ended
 
 
 class Stop(Exception):

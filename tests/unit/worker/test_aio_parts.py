@@ -16,12 +16,13 @@ from redis import Redis
 from celeriac.broker.message import Message
 from celeriac.broker.queue import Queue
 from celeriac.worker.awaiting import as_functions, await_for_celery, is_coroutine
-from celeriac.worker.limits import limits_of, warn_of_limits
-from celeriac.worker.opening import Opener
-from celeriac.worker.pools import watch as watching
-from celeriac.worker.pools.loop import new_loop
-from celeriac.worker.pools.watch import LoopWatch
-from celeriac.worker.stacks import ContextStack
+from celeriac.worker.decoder import Decoder
+from celeriac.worker.limits import limits_of
+from celeriac.worker.pools import pool_class
+from celeriac.worker.pools.asyncio import watch as watching
+from celeriac.worker.pools.asyncio.loop import new_loop
+from celeriac.worker.pools.asyncio.stacks import ContextStack
+from celeriac.worker.pools.asyncio.watch import LoopWatch
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_limits(app: Celery) -> None:
 def test_who_is_warned(
     app: Celery, caplog: pytest.LogCaptureFixture, pool: str, hard_s: float, says: str
 ) -> None:
-    warn_of_limits(app, pool=pool, soft_s=0, hard_s=hard_s)
+    pool_class(pool).warn_of_limits(app, soft_s=0, hard_s=hard_s)
     assert says in caplog.text
     assert bool(caplog.text) == bool(says)
 
@@ -159,7 +160,7 @@ def test_a_request_is_as_celery_would_make_it(app: Celery, head: bytes) -> None:
         expires_ms=0,
         history=b"",
     )
-    call = Opener(app, queue=Queue(Redis(), "q"), hostname="h").open(message)
+    call = Decoder(app, queue=Queue(Redis(), "q"), hostname="h").decode(message)
     call.request["celeriac"] = "ours, and no header"
     celerys = Context(call.request, args=call.args, kwargs=call.kwargs, called_directly=False)
     assert vars(call.context()) == vars(celerys)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, cast, get_args
-
 import pytest
 from celery import Celery
 from celery.fixups.django import DjangoWorkerFixup
 
-from celeriac.spec.queue import Pool
+from celeriac.spec.pools import POOLS
 from celeriac.worker.main import Worker
 from celeriac.worker.options import WorkerOptions
-
-POOLS = [pool.lower() for pool in get_args(Pool)]
 
 
 def worker(pool: str) -> Worker:
     app = Celery("test", set_as_current=False)
-    options = WorkerOptions(
-        queue="q", pool=cast("Any", pool), concurrency=1, broker="celeriac://localhost:1"
-    )
+    options = WorkerOptions(queue="q", pool=pool, concurrency=1, broker="celeriac://localhost:1")
     return Worker(app, options)
 
 

@@ -5,12 +5,26 @@ from __future__ import annotations
 from queue import Empty
 
 from celeriac.worker.consumer import Consumer
+from celeriac.worker.options import WorkerOptions
+from celeriac.worker.pools.base import InProcess, close
 from celeriac.worker.runner import AttemptRunner
 
-#: How long a closing pool tries to settle its last outcomes with the broker out of reach.
-LAST_SETTLE_S = 5.0
 #: With so many messages left of a claim, the next one is asked for, so that the server works meanwhile.
 WORTH_ASKING = 8
+
+
+class Solo(InProcess):
+    """Runs one message at a time."""
+
+    celerys = "solo"
+
+    @classmethod
+    def check(cls, options: WorkerOptions) -> None:
+        if options.concurrency != 1:
+            raise ValueError("the solo pool runs one task at a time: concurrency must be 1")
+
+    def serve(self) -> None:
+        run_solo(self.consumer, self.context.runner(AttemptRunner, self.consumer))
 
 
 def run_solo(consumer: Consumer, runner: AttemptRunner, *, most: int = 0) -> None:
@@ -35,14 +49,3 @@ def run_solo(consumer: Consumer, runner: AttemptRunner, *, most: int = 0) -> Non
             if most and consumer.settler.count >= most:
                 break
     close(consumer)
-
-
-def close(consumer: Consumer) -> None:
-    """Hand back what has not started, settle what has finished, and leave."""
-    machine = consumer.machine
-    deadline = machine.monotonic() + LAST_SETTLE_S
-    # Settled for sure: leaving would make ready again what another thread is still settling.
-    while not (consumer.give_back() and consumer.settler.settle(wait=True) and consumer.leave()):
-        if machine.monotonic() >= deadline:
-            break
-        machine.sleep(0.1)

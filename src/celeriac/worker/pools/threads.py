@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from functools import partial
 
 from celeriac.worker.consumer import Consumer
-from celeriac.worker.pools.solo import close
+from celeriac.worker.pools.base import InProcess, close, keep_claiming
 from celeriac.worker.runner import AttemptRunner
 
-logger = logging.getLogger(__name__)
+
+class Threads(InProcess):
+    """Runs each message in one of ``concurrency`` threads."""
+
+    celerys = "threads"
+
+    def serve(self) -> None:
+        runner = self.context.runner(AttemptRunner, self.consumer)
+        run_threads(self.consumer, runner, concurrency=self.context.options.concurrency)
 
 
 def run_threads(consumer: Consumer, runner: AttemptRunner, *, concurrency: int) -> None:
@@ -28,17 +34,6 @@ def run_threads(consumer: Consumer, runner: AttemptRunner, *, concurrency: int) 
     for thread in threads:
         thread.join()
     close(consumer)
-
-
-def keep_claiming(consumer: Consumer, on_arrival: Callable[[], None] | None = None) -> None:
-    """Claim until the consumer closes; ``on_arrival`` is called when messages may have come."""
-    while not consumer.closing.is_set():
-        if not consumer.claim():
-            # No room, or nothing came. Full: the next settling makes room.
-            consumer.settler.settled_some.wait(0.05 if consumer.held else 0.0)
-            consumer.settler.settled_some.clear()
-        elif on_arrival is not None:
-            on_arrival()
 
 
 def _serve(consumer: Consumer, runner: AttemptRunner) -> None:

@@ -2,7 +2,7 @@
 
 Celery's tracer cannot wait for a coroutine, so an attempt has three parts. What comes before the task's own
 code (prerun, before_start) is done here; then the coroutine runs; and all that follows from its end (policy,
-result, callbacks, hooks, signals) is Celery's tracer again, see `ending.py`.
+result, callbacks, hooks, signals) is Celery's tracer again, see `tracer.py`.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from pydantic import BaseModel
 
 from celeriac.broker.message import Discard, Message, RetryAt, Settlement
 from celeriac.client import progress
-from celeriac.worker import ending, record, stacks
+from celeriac.worker import notify
 from celeriac.worker.attempt import Attempt
 from celeriac.worker.awaiting import is_coroutine
-from celeriac.worker.drive import Drive, Ended
+from celeriac.worker.decoder import Undeliverable
 from celeriac.worker.limits import limits_of
-from celeriac.worker.opening import Undeliverable
+from celeriac.worker.pools.asyncio import stacks, tracer
+from celeriac.worker.pools.asyncio.drive import Drive, Ended
 from celeriac.worker.runner import AttemptRunner
 
 _HOOKS = ("before_start", "on_success", "after_return")
 
 
 @dataclass(frozen=True, slots=True)
-class Native:
+class Traits:
     """What is known of an ``async def`` task before it runs."""
 
     prepares: bool
@@ -61,7 +62,7 @@ class Live:
     """An attempt whose coroutine runs, or is about to."""
 
     attempt: Attempt
-    native: Native
+    traits: Traits
     request: Any
     context: Context
     soft_s: float
@@ -77,7 +78,7 @@ class Live:
         return self.attempt.message
 
 
-class NativeRunner(AttemptRunner):
+class CoroutineRunner(AttemptRunner):
     """Runs coroutines in three parts, and other tasks whole, in whatever thread calls.
 
     ``begin`` and ``end`` call user code (hooks, receivers of signals) and may talk to the result backend: not
@@ -97,7 +98,7 @@ class NativeRunner(AttemptRunner):
         self.loop = loop
         self._soft_s = soft_s
         self._hard_s = hard_s
-        self._natives: dict[str, Native | None] = {}
+        self._traits: dict[str, Traits | None] = {}
         stacks.keep_tasks_per_context()
         for task in self.app.tasks.values():
             self._adopt(task)
@@ -105,29 +106,29 @@ class NativeRunner(AttemptRunner):
     def live(self, message: Message) -> Live | None:
         """Open a message whose task is a coroutine; None when it is not, or is not to run at all."""
         name = message.task
-        if name in self._natives:
-            native = self._natives[name]
+        if name in self._traits:
+            traits = self._traits[name]
         elif name in self.app.tasks:
-            native = self._adopt(self.app.tasks[name])
+            traits = self._adopt(self.app.tasks[name])
         else:
             return None
-        if native is None or message.id in worker_state.revoked:
+        if traits is None or message.id in worker_state.revoked:
             return None
         try:
-            call = self._opener.open(message)
+            call = self._decoder.decode(message)
         except Undeliverable:
             return None
         soft_s, hard_s = limits_of(
             call.task, call.request, soft_s=self._soft_s, hard_s=self._hard_s
         )
         attempt = self._attempt(message, call)
-        return Live(attempt, native, call.context(), copy_context(), soft_s, hard_s)
+        return Live(attempt, traits, call.context(), copy_context(), soft_s, hard_s)
 
     def begins_quickly(self, live: Live) -> bool:
         """Whether :meth:`begin` calls nobody."""
-        native = live.native
+        traits = live.traits
         return not (
-            native.prepares or native.tracks or native.deduplicates or signals.task_prerun.receivers
+            traits.prepares or traits.tracks or traits.deduplicates or signals.task_prerun.receivers
         )
 
     def begin(self, live: Live) -> Ended | None:
@@ -138,21 +139,21 @@ class NativeRunner(AttemptRunner):
             return Ended(error=error)
 
     def _begin(self, live: Live) -> Ended | None:
-        native, task, request = live.native, live.attempt.call.task, live.request
+        traits, task, request = live.traits, live.attempt.call.task, live.request
         progress.current.set(self._progress_sink(live.message))
         stacks.tasks.push(task)
         task.request_stack.push(request)
-        if native.deduplicates and self._has_succeeded(request):
+        if traits.deduplicates and self._has_succeeded(request):
             return Ended()  # which Celery's tracer finds out as well
         if signals.task_prerun.receivers:
             signals.task_prerun.send(
                 sender=task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs
             )
         self.app.loader.on_task_init(request.id, task)
-        if native.tracks and not get_actual_ignore_result(task, request):
+        if traits.tracks and not get_actual_ignore_result(task, request):
             here = {"pid": os.getpid(), "hostname": self.worker}
             task.backend.store_result(request.id, here, states.STARTED, request=request)
-        if native.prepares:
+        if traits.prepares:
             task.before_start(request.id, request.args, request.kwargs)
         return None
 
@@ -173,8 +174,8 @@ class NativeRunner(AttemptRunner):
             ended.error is not None
             or live.revoked
             or live.taken
-            or live.native.reacts
-            or (live.native.stores and not get_actual_ignore_result(attempt.call.task, request))
+            or live.traits.reacts
+            or (live.traits.stores and not get_actual_ignore_result(attempt.call.task, request))
             or request.callbacks
             or request.chain
             or request.chord
@@ -182,7 +183,7 @@ class NativeRunner(AttemptRunner):
             or signals.task_postrun.receivers
         ):
             return None
-        if live.native.cleans_up or trace.logger.isEnabledFor(logging.INFO):
+        if live.traits.cleans_up or trace.logger.isEnabledFor(logging.INFO):
             return self.end(live, ended)
         # Celery's tracer would only find out that there is nothing to do.
         return attempt.settlement(attempt.outcome_of_return())
@@ -204,7 +205,7 @@ class NativeRunner(AttemptRunner):
             attempt.reason = "hard_time_limit"
         elif task._dump_pydantic_arguments is not None and isinstance(ended.value, BaseModel):
             ended.value = ended.value.model_dump(mode="json")
-        ending.prepare(ended, began=attempt.started)
+        tracer.prepare(ended, began=attempt.started)
         attempt.call.request = vars(request)
         return attempt.settlement(self._trace(attempt, attempt.call))
 
@@ -212,8 +213,8 @@ class NativeRunner(AttemptRunner):
         attempt, request = live.attempt, live.request
         task = attempt.call.task
         if live.revoked:
-            with record.harmless(live.message):
-                record.revoked(task, request, reason="terminated", terminated=True)
+            with notify.harmless(live.message):
+                notify.revoked(task, request, reason="terminated", terminated=True)
         # Celery kills the process here. In ours, what prerun began has to find its end.
         signals.task_postrun.send(
             sender=task,
@@ -235,19 +236,19 @@ class NativeRunner(AttemptRunner):
 
     # --- tasks ----------------------------------------------------------------------------------
 
-    def _adopt(self, task: Any) -> Native | None:
+    def _adopt(self, task: Any) -> Traits | None:
         stacks.keep_requests_per_context(task)
-        native = self._native(task) if is_coroutine(task) else None
-        self._natives[task.name] = native
-        if native is not None:
+        traits = self._traits_of(task) if is_coroutine(task) else None
+        self._traits[task.name] = traits
+        if traits is not None:
             self._prepare(task)
-        return native
+        return traits
 
-    def _native(self, task: Any) -> Native:
+    def _traits_of(self, task: Any) -> Traits:
         conf, backend = self.app.conf, task.backend
         own = {it for it in _HOOKS if task_has_custom(task, it)}
         stores = not isinstance(backend, DisabledBackend)
-        return Native(
+        return Traits(
             prepares="before_start" in own,
             reacts=bool(own - {"before_start"}),
             stores=stores,
@@ -264,6 +265,6 @@ class NativeRunner(AttemptRunner):
         )
 
     def _build(self, task: Any) -> Any:
-        if self._natives.get(task.name) is None:
+        if self._traits.get(task.name) is None:
             return super()._build(task)
-        return ending.build(task, app=self.app, worker=self.worker)
+        return tracer.build(task, app=self.app, worker=self.worker)

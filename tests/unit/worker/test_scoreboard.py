@@ -1,4 +1,4 @@
-"""The slot in shared memory: what a child writes, its parent reads, also when the child is dead."""
+"""The scoreboard in shared memory: what a child writes, its parent reads, also when the child is dead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from celeriac.broker.message import Message
-from celeriac.worker.limits import Slot
+from celeriac.worker.pools.prefork.scoreboard import Scoreboard
 
 
 def _message(**changes: Any) -> Message:
@@ -32,8 +32,8 @@ def _message(**changes: Any) -> Message:
     return Message(**{**values, **changes})
 
 
-def test_an_unused_slot_runs_nothing() -> None:
-    assert Slot().read() is None
+def test_an_unused_board_runs_nothing() -> None:
+    assert Scoreboard().read() is None
 
 
 @pytest.mark.parametrize(
@@ -47,64 +47,64 @@ def test_an_unused_slot_runs_nothing() -> None:
     ],
 )
 def test_a_message_comes_back_whole(message: Message) -> None:
-    slot = Slot()
+    board = Scoreboard()
     before = time.monotonic()
-    slot.write(message, 2.5, 7)
-    running = slot.read()
+    board.write(message, 2.5, 7)
+    running = board.read()
     assert running is not None
     assert running.message == message
     assert (running.hard_s, running.max_attempts) == (2.5, 7)
     assert before <= running.started <= time.monotonic()
 
 
-def test_a_message_too_large_for_the_slot_leaves_its_payload_out() -> None:
-    slot = Slot()
-    slot.write(_message(body=b"x" * 2_000_000), 0, 0)
-    running = slot.read()
+def test_a_message_too_large_for_the_board_leaves_its_payload_out() -> None:
+    board = Scoreboard()
+    board.write(_message(body=b"x" * 2_000_000), 0, 0)
+    running = board.read()
     assert running is not None
     assert running.message == _message(body=b"", head=b"")
 
 
 def test_a_short_message_shows_nothing_of_a_longer_one_before() -> None:
-    slot = Slot()
-    slot.write(_message(id="long" * 100, body=b"x" * 1_000), 9, 9)
-    slot.write(_message(id="s", body=b"y"), 0, 0)
-    running = slot.read()
+    board = Scoreboard()
+    board.write(_message(id="long" * 100, body=b"x" * 1_000), 9, 9)
+    board.write(_message(id="s", body=b"y"), 0, 0)
+    running = board.read()
     assert running is not None
     assert running.message == _message(id="s", body=b"y")
 
 
 def test_it_counts_what_ended() -> None:
-    slot = Slot()
+    board = Scoreboard()
     for ended in range(3):
-        assert slot.finished == ended
-        slot.write(_message(), 0, 0)
-        assert slot.finished == ended
-        slot.clear()
-        assert slot.read() is None
+        assert board.finished == ended
+        board.write(_message(), 0, 0)
+        assert board.finished == ended
+        board.clear()
+        assert board.read() is None
 
 
 def test_a_parent_reads_what_its_dead_child_was_running() -> None:
-    slot = Slot()
+    board = Scoreboard()
     pid = os.fork()
     if pid == 0:
-        slot.write(_message(), 0, 0)
-        slot.clear()
-        slot.write(_message(id="the-last"), 1.0, 0)
+        board.write(_message(), 0, 0)
+        board.clear()
+        board.write(_message(id="the-last"), 1.0, 0)
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
-    running = slot.read()
+    running = board.read()
     assert running is not None
     assert running.message.id == "the-last"
-    assert slot.finished == 1
+    assert board.finished == 1
 
 
 def test_a_lease_that_is_somebody_elses_is_told_to_the_parent() -> None:
-    slot = Slot()
-    assert slot.taken == ""
+    board = Scoreboard()
+    assert board.taken == ""
     message = _message()
-    slot.write(message, 0, 0)
-    slot.take_away(message)
-    running = slot.read()
-    assert running is not None and slot.taken == running.message.lease == message.lease
+    board.write(message, 0, 0)
+    board.stop_taken(message)
+    running = board.read()
+    assert running is not None and board.taken == running.message.lease == message.lease
     assert running.message.task == "a.task", "the texts after it are whole"

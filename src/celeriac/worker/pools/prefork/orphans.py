@@ -1,7 +1,7 @@
 """What dead children left behind: returned to the queue, and told to Celery's side.
 
-Since the parent knows from the child's slot what was running, only that message is settled in its place or
-charged with its death; the others go back free.
+Since the parent knows from the child's scoreboard what was running, only that message is settled in its place
+or charged with its death; the others go back free.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from celeriac.broker.message import DeadLetter, Message, Outcome, Settlement
 from celeriac.broker.queue import Queue
 from celeriac.worker.consumer import Consumer
-from celeriac.worker.forking import quiet
-from celeriac.worker.limits import Running
+from celeriac.worker.pools.prefork.scoreboard import Running
 
 #: Told what became of a message that its process did not live to end: (message, outcome, why).
 OnEnded = Callable[[Message, Outcome, Exception], None]
@@ -41,9 +42,13 @@ class Orphan:
 class Orphans:
     """The orphans whose messages are not back yet, because the broker may be out of reach."""
 
-    def __init__(self, steward: Consumer, *, on_ended: OnEnded) -> None:
+    def __init__(
+        self, steward: Consumer, *, on_ended: OnEnded, quiet: AbstractContextManager[Any]
+    ) -> None:
+        """``quiet`` is held while ``on_ended`` is told."""
         self._steward = steward
         self._on_ended = on_ended
+        self._quiet = quiet
         self._waiting: deque[Orphan] = deque()
         self._telling: list[threading.Thread] = []
 
@@ -89,7 +94,7 @@ class Orphans:
         self._telling = [thread, *(other for other in self._telling if other.is_alive())]
 
     def _tell_quietly(self, message: Message, outcome: Outcome, error: Exception) -> None:
-        with quiet:
+        with self._quiet:
             self._on_ended(message, outcome, error)
 
 

@@ -1,4 +1,4 @@
-"""Asyncio: coroutines of many messages run on one event loop, in the main thread.
+"""Starts and ends attempts on the event loop.
 
 The loop never waits for the broker, for a result backend or for plain functions. Beside it there are a thread
 that claims, one that settles, a few that run the parts of an attempt which may block (hooks, receivers of
@@ -20,11 +20,9 @@ from billiard.exceptions import Terminated
 
 from celeriac.broker.message import Lease, Message, Settlement
 from celeriac.worker.consumer import Consumer
-from celeriac.worker.drive import CLEANUP_S, Drive, Ended
-from celeriac.worker.native import Live, NativeRunner
-from celeriac.worker.pools.solo import close
-from celeriac.worker.pools.threads import keep_claiming
-from celeriac.worker.pools.watch import LoopWatch
+from celeriac.worker.pools.asyncio.drive import CLEANUP_S, Drive, Ended
+from celeriac.worker.pools.asyncio.runner import CoroutineRunner, Live
+from celeriac.worker.pools.base import close, keep_claiming
 from celeriac.worker.settler import SETTLE_AFTER_S
 
 T = TypeVar("T")
@@ -37,15 +35,14 @@ BATCH = 32
 HELPERS = 16
 
 
-class Aio:
+class Scheduler:
     """Runs up to ``concurrency`` messages at once until the consumer closes."""
 
-    def __init__(self, consumer: Consumer, runner: NativeRunner, *, concurrency: int) -> None:
+    def __init__(self, consumer: Consumer, runner: CoroutineRunner, *, concurrency: int) -> None:
         self._consumer = consumer
         self._runner = runner
         self._slots = concurrency
         self._loop = runner.loop
-        self.watch = LoopWatch(self._loop)
         self._live: dict[Lease, Live] = {}
         self._helpers = ThreadPoolExecutor(HELPERS, "celeriac-helper")
         self._threads = ThreadPoolExecutor(concurrency, "celeriac-slot")
@@ -99,7 +96,7 @@ class Aio:
                 return True
         return False
 
-    def take_away(self, message: Message) -> bool:
+    def stop_taken(self, message: Message) -> bool:
         """Cancel the coroutine of a message that is somebody else's; False when it is none."""
         live = self._live.get(message.lease)
         if live is not None:

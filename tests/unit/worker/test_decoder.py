@@ -1,4 +1,4 @@
-"""Opening a message: the request that Celery sees, and what can never be opened."""
+"""Decoding a message: the request that Celery sees, and what can never be decoded."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from redis import Redis
 
 from celeriac.broker.message import Message
 from celeriac.broker.queue import Queue
-from celeriac.worker.opening import Opener, Undeliverable
+from celeriac.worker.decoder import Decoder, Undeliverable
 
-app = Celery("opening", set_as_current=False)
+app = Celery("decoding", set_as_current=False)
 
 
 @app.task(name="known")
@@ -24,7 +24,7 @@ def _known() -> None:
 
 app.finalize()
 QUEUE = Queue(Redis(), "q")
-OPENER = Opener(app, queue=QUEUE, hostname="host")
+DECODER = Decoder(app, queue=QUEUE, hostname="host")
 BODY = b'[[1,2],{"a":"b"},{"chain":null}]'
 
 
@@ -52,7 +52,7 @@ def _head(headers: dict[str, Any] | None = None, **more: Any) -> bytes:
 
 
 def test_the_plainest_message() -> None:
-    call = OPENER.open(_message())
+    call = DECODER.decode(_message())
     assert (call.task.name, call.args, call.kwargs) == ("known", (1, 2), {"a": "b"})
     assert (call.max_attempts, call.retries_before) == (None, 0)
     request = call.context()
@@ -69,14 +69,14 @@ def test_the_plainest_message() -> None:
 def test_retries_are_attempts_here_and_before(
     headers: dict[str, Any], attempt: int, retries: int
 ) -> None:
-    call = OPENER.open(_message(head=_head(headers), attempt=attempt))
+    call = DECODER.decode(_message(head=_head(headers), attempt=attempt))
     assert call.request["retries"] == retries
     assert call.retries_before == headers.get("retries", 0)
 
 
 @pytest.mark.parametrize(("delivery", "redelivered"), [(1, False), (2, True)])
 def test_redelivered(delivery: int, redelivered: bool) -> None:
-    info = OPENER.open(_message(delivery=delivery)).request["delivery_info"]
+    info = DECODER.decode(_message(delivery=delivery)).request["delivery_info"]
     assert (info["redelivered"], info["delivery"]) == (redelivered, delivery)
 
 
@@ -94,28 +94,28 @@ def test_priority_is_celerys_number(
     priority: str, properties: dict[str, int], number: int | None
 ) -> None:
     message = _message(priority=priority, head=_head(p=properties))
-    assert OPENER.open(message).request["delivery_info"]["priority"] == number
+    assert DECODER.decode(message).request["delivery_info"]["priority"] == number
 
 
 def test_expiry_is_an_iso_date() -> None:
-    call = OPENER.open(_message(expires_ms=1_764_000_000_000))
+    call = DECODER.decode(_message(expires_ms=1_764_000_000_000))
     assert call.request["expires"] == "2025-11-24T16:00:00+00:00"
 
 
 def test_headers_of_the_user_are_kept() -> None:
-    call = OPENER.open(_message(head=_head({"tenant": "t", "max_attempts": 7})))
+    call = DECODER.decode(_message(head=_head({"tenant": "t", "max_attempts": 7})))
     assert call.context().headers == {"tenant": "t", "max_attempts": 7}
     assert call.max_attempts == 7
 
 
 def test_a_compressed_body() -> None:
     head = _head({"compression": "application/x-gzip"})
-    assert OPENER.open(_message(body=zlib.compress(BODY), head=head)).args == (1, 2)
+    assert DECODER.decode(_message(body=zlib.compress(BODY), head=head)).args == (1, 2)
 
 
 def test_kombus_own_types_in_json() -> None:
     body = b'[[{"__type__":"decimal","__value__":"1.5"}],{},{}]'
-    (number,) = OPENER.open(_message(body=body)).args
+    (number,) = DECODER.decode(_message(body=body)).args
     assert str(number) == "1.5"
     assert not isinstance(number, dict)
 
@@ -140,6 +140,6 @@ def test_kombus_own_types_in_json() -> None:
 )
 def test_what_can_never_run_says_why(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(Undeliverable) as caught:
-        OPENER.open(_message(**changes))
+        DECODER.decode(_message(**changes))
     assert caught.value.reason == reason
     assert caught.value.__cause__ is not None

@@ -24,7 +24,7 @@ RENEWALS_PER_LEASE = 3
 POLICY_S = 1.0
 
 
-class Keeper:
+class Housekeeper:
     """Looks after one consumer until stopped.
 
     ``parent`` is the process that this one must not outlive by much; 0: none. ``on_tick`` is called a few
@@ -44,7 +44,7 @@ class Keeper:
         self.beat = self._clock()
         self._deadline = inf
         self._stopped = consumer.machine.event()
-        self._thread: Thread = consumer.machine.thread(self.run, name="celeriac-keeper")
+        self._thread: Thread = consumer.machine.thread(self.run, name="celeriac-housekeeper")
         self._on_overrun = on_overrun or _leave
         self._period = consumer.queue.lease_ms / 1000 / RENEWALS_PER_LEASE
         self._parent = parent
@@ -54,6 +54,7 @@ class Keeper:
 
     def start(self) -> None:
         """Start the thread."""
+        self.beat = self._clock()
         self._thread.start()
 
     def run(self) -> None:

@@ -1,8 +1,8 @@
 """Tells Celery's side how a message ended when its tracer could not: result backend, hooks, signals.
 
-The tracer records what it sees itself. It does not see a killed process, a rejected or revoked message, or
-one that could not even be opened; in Celery its consumer records these, so in our worker it is done here.
-Nothing here decides anything: the queue's outcome stands, and with the result backend away only its record
+The tracer tells what it sees itself. It does not see a killed process, a rejected or revoked message, or
+one that could not even be opened; in Celery its consumer tells of these, so in our worker it is done here.
+Nothing here decides anything: the queue's outcome stands, and with the result backend away only its news
 is missing.
 """
 
@@ -20,16 +20,16 @@ from celery.exceptions import Reject, Retry
 
 from celeriac.broker.message import DeadLetter, Discard, Message, Outcome, RetryAt
 from celeriac.client import envelope
-from celeriac.worker.opening import Opener, Undeliverable
+from celeriac.worker.decoder import Decoder, Undeliverable
 
 logger = logging.getLogger(__name__)
 
 
-def lost(opener: Opener, message: Message, outcome: Outcome, error: Exception) -> None:
-    """Record what became of a message whose process was killed, with ``error`` as the reason."""
+def lost(decoder: Decoder, message: Message, outcome: Outcome, error: Exception) -> None:
+    """Tell what became of a message whose process was killed, with ``error`` as the reason."""
     with harmless(message):
         try:
-            call = opener.open(message)
+            call = decoder.decode(message)
         except Undeliverable:
             return  # too large for its parent to see whole: only the queue knows
         request = call.context()
@@ -42,19 +42,19 @@ def lost(opener: Opener, message: Message, outcome: Outcome, error: Exception) -
 
 
 def retried(task: Any, request: Context, error: Exception, *, when: float) -> None:
-    """Record that a message runs again in ``when`` seconds: backend, hook and signal."""
+    """Tell that a message runs again in ``when`` seconds: backend, hook and signal."""
     _handled(task, request, TraceInfo(states.RETRY, Retry(exc=error, when=when)), error)
 
 
 def failed(task: Any, request: Context, error: Exception) -> None:
-    """Record a final failure: backend, error callbacks, chord, hooks and signals."""
+    """Tell of a final failure: backend, error callbacks, chord, hooks and signals."""
     _handled(task, request, TraceInfo(states.FAILURE, error), error)
     if task_has_custom(task, "after_return"):
         task.after_return(states.FAILURE, error, request.id, request.args, request.kwargs, None)
 
 
 def rejected(task: Any, request: Context, error: Reject) -> None:
-    """Record that a task rejected its message for good."""
+    """Tell that a task rejected its message for good."""
     task.backend.mark_as_failure(
         request.id, error, request=request, store_result=_stores_errors(task, request)
     )
@@ -69,11 +69,11 @@ def rejected(task: Any, request: Context, error: Reject) -> None:
     )
 
 
-def dropped(opener: Opener, message: Message, reason: str) -> None:
-    """Record that a message was discarded before it started: it had ``expired``, or was ``cancelled``."""
+def dropped(decoder: Decoder, message: Message, reason: str) -> None:
+    """Tell that a message was discarded before it started: it had ``expired``, or was ``cancelled``."""
     with harmless(message):
         try:
-            call = opener.open(message)
+            call = decoder.decode(message)
         except Undeliverable:
             return  # it would never have run, and the queue counts it
         revoked(call.task, call.context(), reason=reason, expired=reason == "expired")
@@ -82,7 +82,7 @@ def dropped(opener: Opener, message: Message, reason: str) -> None:
 def revoked(
     task: Any, request: Context, *, reason: str, terminated: bool = False, expired: bool = False
 ) -> None:
-    """Record that a message was revoked: it did not run, or it was stopped."""
+    """Tell that a message was revoked: it did not run, or it was stopped."""
     task.backend.mark_as_revoked(
         request.id, reason, request=request, store_result=_stores_errors(task, request)
     )
@@ -92,7 +92,7 @@ def revoked(
 
 
 def undeliverable(app: Celery, message: Message, error: Undeliverable) -> None:
-    """Record that a message can never run."""
+    """Tell that a message can never run."""
     if error.forged:
         return  # it may name anybody's id, whose result is not to be overwritten
     with harmless(message):
@@ -117,7 +117,7 @@ def _stores_errors(task: Any, request: Context) -> bool:
 
 @contextmanager
 def harmless(message: Message) -> Iterator[None]:
-    """Keep going when recording fails: the queue's outcome stands."""
+    """Keep going when telling fails: the queue's outcome stands."""
     try:
         yield
     except Exception:

@@ -1,6 +1,6 @@
-"""Opens a message: finds its task, reads head and body, and builds what Celery calls the request.
+"""Decodes a message: finds its task, reads head and body, and builds what Celery calls the request.
 
-A message that cannot be opened can never run. It raises Undeliverable, with the reason that its dead letter
+A message that cannot be decoded can never run. It raises Undeliverable, with the reason that its dead letter
 will carry.
 """
 
@@ -23,7 +23,7 @@ from celeriac.broker.queue import Queue
 from celeriac.broker.signing import BadSignature
 from celeriac.client import envelope
 from celeriac.spec.errors import CeleriacError
-from celeriac.worker import quick  # noqa: F401 (Context knows our attempt, and is quick)
+from celeriac.worker import speedups  # noqa: F401 (and Context knows our attempt)
 from celeriac.worker.unpacking import decompress
 
 _JSON = "application/json"
@@ -62,7 +62,7 @@ class Undeliverable(CeleriacError):
 
 @dataclass(slots=True)
 class Call:
-    """An opened message: ``task`` is to be called with ``args`` and ``kwargs``."""
+    """A decoded message: ``task`` is to be called with ``args`` and ``kwargs``."""
 
     task: Any
     request: dict[str, Any]
@@ -78,8 +78,8 @@ class Call:
         return Context(self.request, args=self.args, kwargs=self.kwargs, called_directly=False)
 
 
-class Opener:
-    """Opens the messages of one queue for one app. Threads may share it."""
+class Decoder:
+    """Decodes the messages of one queue for one app. Threads may share it."""
 
     def __init__(self, app: Celery, *, queue: Queue, hostname: str) -> None:
         self._app = app
@@ -90,8 +90,8 @@ class Opener:
         self._accept = prepare_accept_content(app.conf.accept_content)
         self._plain_json = _JSON in self._accept
 
-    def open(self, message: Message) -> Call:
-        """Open a message. Raises Undeliverable."""
+    def decode(self, message: Message) -> Call:
+        """Decode a message. Raises Undeliverable."""
         head = self._verified(message)
         task = self._app.tasks.get(message.task)
         if task is None:

@@ -12,7 +12,7 @@ from celery.utils.saferepr import saferepr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac.worker import quick
+from celeriac.worker import speedups
 
 
 def untouched() -> Any:
@@ -37,9 +37,9 @@ def test_a_context_has_the_same_headers(request: dict[str, Any], more: dict[str,
 
 
 def test_it_is_in_place_and_the_original_was_another() -> None:
-    assert task_module.Context._get_custom_headers is quick.custom_headers
-    assert CELERYS._get_custom_headers is not quick.custom_headers
-    assert trace.saferepr is quick.short_repr
+    assert task_module.Context._get_custom_headers is speedups.custom_headers
+    assert CELERYS._get_custom_headers is not speedups.custom_headers
+    assert trace.saferepr is speedups.short_repr
 
 
 @pytest.mark.parametrize("value", [None, 0, "None", ["x" * 2000], object])

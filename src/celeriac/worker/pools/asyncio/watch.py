@@ -29,23 +29,23 @@ class LoopWatch:
         self._loop = loop
         self._asked = 0.0
         self._waits = False
-        self._told = False
+        self._warned = False
 
     def tick(self) -> None:
         """Look at the loop; to be called often, by another thread."""
         now = time.monotonic()
         if not self._waits:
             if now - self._asked > _ASK_EVERY_S and self._loop.is_running():
-                self._asked, self._waits, self._told = now, True, False
+                self._asked, self._waits, self._warned = now, True, False
                 with suppress(RuntimeError):  # it has just been closed
                     self._loop.call_soon_threadsafe(self._answer)
-        elif now - self._asked > BLOCKED_S and not self._told:
-            self._told = True
+        elif now - self._asked > BLOCKED_S and not self._warned:
+            self._warned = True
             self._tell(now - self._asked)
 
     def _answer(self) -> None:
         self.beat = time.monotonic()
-        if self._told:
+        if self._warned:
             logger.warning("the event loop goes on, after %.1f s", self.beat - self._asked)
         self._waits = False
 

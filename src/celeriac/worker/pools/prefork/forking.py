@@ -11,8 +11,6 @@ import os
 import threading
 import time
 
-#: Held by threads of the parent while they do more than wait.
-quiet = threading.RLock()
 #: A thread that is busy for longer (with a result backend that is away, say) is not waited for.
 PATIENCE_S = 5.0
 
@@ -21,6 +19,8 @@ class Forker:
     """Forks at quiet moments."""
 
     def __init__(self) -> None:
+        #: Held by threads of the parent while they do more than wait.
+        self.quiet = threading.RLock()
         self._wanted_since: float | None = None
 
     def fork(self) -> int | None:
@@ -28,7 +28,7 @@ class Forker:
         now = time.monotonic()
         if self._wanted_since is None:
             self._wanted_since = now
-        if not quiet.acquire(blocking=False):
+        if not self.quiet.acquire(blocking=False):
             if now - self._wanted_since < PATIENCE_S:
                 return None
             self._wanted_since = None
@@ -37,4 +37,4 @@ class Forker:
             self._wanted_since = None
             return os.fork()
         finally:
-            quiet.release()
+            self.quiet.release()

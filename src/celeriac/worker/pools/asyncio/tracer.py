@@ -18,7 +18,7 @@ from celery.app import trace
 from celery.app.trace import task_has_custom
 
 from celeriac.worker.attempt import PolicyInfo
-from celeriac.worker.drive import Ended
+from celeriac.worker.pools.asyncio.drive import Ended
 
 _ended: ContextVar[Ended] = ContextVar("celeriac_ended")
 _began: ContextVar[float] = ContextVar("celeriac_began")
