@@ -12,7 +12,8 @@ from typing import Any, Literal, Protocol, Self
 from celeriac.broker.connection import connect
 from celeriac.broker.embedded import EmbeddedServer
 from celeriac.chaos.faults import Fault
-from celeriac.chaos.scene import LEASE_S, POOLS, SLOTS, Job, Pool, Scene, work
+from celeriac.chaos.scene import LEASE_S, SLOTS, Job, Pool, Scene, work
+from celeriac.spec.pools import POOLS
 from tests.chaos.proxy import Proxy
 
 __all__ = ["LEASE_S", "POOLS", "ROOT", "SLOTS", "Arena", "Job", "Pool", "work"]

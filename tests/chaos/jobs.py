@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import json
 import logging
@@ -10,7 +11,7 @@ import signal
 import time
 from typing import Any
 
-from celeriac.chaos.jobs import app, noted_run
+from celeriac.chaos.jobs import app, noted_run, task
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +27,21 @@ def text(self: Any, job: str, letters: str) -> None:
         pass
 
 
-@app.task(bind=True, name="chaos.steps", ignore_result=True)
 def steps(self: Any, job: str, number: int, ms: float) -> None:
     """Sleep again and again: time in which the process was frozen does not count."""
     with noted_run(self, job):
         for _ in range(number):
             time.sleep(ms / 1000)
+
+
+async def steps_async(self: Any, job: str, number: int, ms: float) -> None:
+    """Do the same as a coroutine."""
+    with noted_run(self, job):
+        for _ in range(number):
+            await asyncio.sleep(ms / 1000)
+
+
+task("chaos.steps", steps, steps_async)
 
 
 @app.task(bind=True, name="chaos.tell_time", ignore_result=True)

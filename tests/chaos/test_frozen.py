@@ -19,7 +19,11 @@ FAULT = "frozen past its lease"
 STEPS, STEP_MS = 15, 100
 REFUSED = "finished after its lease was lost"
 TAKEN = "its lease was lost while it ran"
-ENDED = "is ended: its lease is lost"
+#: What it says in pools that stop such runs: a child is killed, a coroutine cancelled.
+STOPPED = {
+    "prefork": "is ended: its lease is lost",
+    "asyncio": "so that it runs elsewhere: it is stopped",
+}
 WARM = scale(500, 2_000)
 
 
@@ -50,9 +54,10 @@ def _freeze(arena: Celeriac | Stock, pool: Pool, frozen: Worker, number: int) ->
 def _wakes_up(arena: Celeriac, pool: Pool, caught: list[Run]) -> str:
     """See what becomes of all runs that a worker was frozen in; return that for the table."""
     eventually(lambda: arena.logs(TAKEN) >= len(caught), within_s=10, what="it hears of its loss")
-    if pool == "prefork":
-        # Its children are killed before they go on doing what is done elsewhere.
-        eventually(lambda: arena.logs(ENDED) >= len(caught), within_s=5, what="its child is ended")
+    if pool in STOPPED:
+        # Ended before they go on doing what is done elsewhere.
+        text = STOPPED[pool]
+        eventually(lambda: arena.logs(text) >= len(caught), within_s=5, what="they are stopped")
         time.sleep(STEPS * STEP_MS / 1000)
         arena.history.read()
         assert not any(run.finished for run in caught), "it went on to the end"

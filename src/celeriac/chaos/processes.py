@@ -16,6 +16,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 READY_FILE = "CHAOS_READY_FILE"
+#: Says in a worker's environment that its tasks are to be coroutines.
+COROUTINES = "CHAOS_COROUTINES"
 _TICK_S = 0.02
 
 

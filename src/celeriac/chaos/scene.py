@@ -23,13 +23,14 @@ from celeriac.broker.message import QueueStats
 from celeriac.chaos.checker import Verdict, judge
 from celeriac.chaos.faults import Fault
 from celeriac.chaos.ledger import Ledger, broken_laws
-from celeriac.chaos.processes import Command, Fleet, Worker, eventually
+from celeriac.chaos.processes import COROUTINES, Command, Fleet, Worker, eventually
 from celeriac.chaos.sidefile import SIDE_FILE, History
+from celeriac.spec.pools import POOLS
 
-Pool = Literal["solo", "threads", "prefork"]
-POOLS: tuple[Pool, ...] = ("solo", "threads", "prefork")
+#: A pool's name on a command line.
+Pool = str
 #: Tasks at once in one worker.
-SLOTS: dict[Pool, int] = {"solo": 1, "threads": 10, "prefork": 2}
+SLOTS: dict[Pool, int] = {**dict.fromkeys(POOLS, 10), "solo": 1, "prefork": 2}
 #: As short as a worker takes it, so that nobody need wait long for a dead worker's messages.
 LEASE_S = 2
 
@@ -78,11 +79,10 @@ class Scene(ABC):
         fixed = ["-m", "celeriac.cli", "worker", "-A", app, "--pool", pool]
         fixed += ["--concurrency", str(SLOTS[pool]), "--lease", str(LEASE_S)]
         fixed += ["--log-level", "warning", *map(str, options)]
-        return Command(
-            lambda name: [sys.executable, *fixed, "--name", name],
-            {"CELERIAC_BROKER_URL": url, SIDE_FILE: str(self.history.path.resolve())},
-            folder,
-        )
+        environment = {"CELERIAC_BROKER_URL": url, SIDE_FILE: str(self.history.path.resolve())}
+        if pool == "asyncio":  # where functions would only be another pool of threads
+            environment[COROUTINES] = "1"
+        return Command(lambda name: [sys.executable, *fixed, "--name", name], environment, folder)
 
     def broken_laws(self, stats: QueueStats, *, forgetful: bool = False) -> list[str]:
         """Say which laws the broker's counts break; see `celeriac.chaos.ledger.broken_laws`."""

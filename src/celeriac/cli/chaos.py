@@ -15,6 +15,7 @@ from celeriac.cli import output
 from celeriac.cli.broker import Broker, broker_option, connected
 from celeriac.cli.errors import FAILED, BadInput, Problem
 from celeriac.cli.output import Column
+from celeriac.spec.pools import POOLS
 
 if TYPE_CHECKING:
     from celeriac.chaos.checker import Verdict
@@ -35,7 +36,7 @@ Examples:
 )
 @click.option(
     "--pool",
-    type=click.Choice(["solo", "prefork", "threads"], case_sensitive=False),
+    type=click.Choice(list(POOLS), case_sensitive=False),
     default="prefork",
     show_default=True,
 )

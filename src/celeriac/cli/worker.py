@@ -10,6 +10,7 @@ import click
 from celeriac.cli.apps import load_app
 from celeriac.cli.broker import broker_option, choose
 from celeriac.cli.errors import BadInput, Problem
+from celeriac.spec.pools import POOLS
 
 
 @click.command(
@@ -29,7 +30,7 @@ Example:
 @click.option("-Q", "--queue", required=True, help="The queue to consume.")
 @click.option(
     "--pool",
-    type=click.Choice(["solo", "prefork", "threads", "asyncio"], case_sensitive=False),
+    type=click.Choice(list(POOLS), case_sensitive=False),
     default="prefork",
     show_default=True,
     help="solo: one at a time; prefork: processes (for CPU, keeps time limits); threads: for I/O; "
@@ -104,7 +105,7 @@ def worker(
 
     options = WorkerOptions(
         queue=queue,
-        pool=pool.lower(),  # type: ignore[arg-type]  # click checked it
+        pool=pool.lower(),
         concurrency=concurrency,
         name=name,
         broker=choice.url,

@@ -1,4 +1,7 @@
-"""Workers for the contract tests: one for each pool and the whole session, and fresh ones on demand."""
+"""Workers for the contract tests: one for each pool and the whole session, and fresh ones on demand.
+
+The Asyncio pool has two, since it runs coroutines and functions in different ways.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from contract_app import app
-from contract_worker import FAST, Watched, fast
+from contract_worker import FAST, WORKERS, Watched, fast
 
 RESULTS, NOTES = 1, 2
-POOLS = ("solo", "threads", "prefork")
+#: What a shared worker runs in place of the contract app.
+APPS = {"asyncio": "contract_coroutines:app"}
 
 
 @pytest.fixture(scope="session")
@@ -52,17 +56,18 @@ def new_queue(
 def _shared(new_queue: Callable[..., Watched]) -> Iterator[Callable[[str], Watched]]:
     workers: dict[str, Watched] = {}
 
-    def get(pool: str) -> Watched:
-        if pool not in workers:
-            workers[pool] = new_queue().start(pool).wait_ready()
-        return workers[pool]
+    def get(kind: str) -> Watched:
+        if kind not in workers:
+            pool, app_name = kind.partition("-")[0], APPS.get(kind, "contract_app:app")
+            workers[kind] = new_queue().start(pool, "-A", app_name).wait_ready()
+        return workers[kind]
 
     yield get
     for watched in workers.values():
         watched.end()
 
 
-@pytest.fixture(params=POOLS)
+@pytest.fixture(params=WORKERS)
 def worker(request: pytest.FixtureRequest, _shared: Callable[[str], Watched]) -> Watched:
     """The session's worker of each pool; no test may leave messages or another policy behind."""
     watched = _shared(request.param)

@@ -20,11 +20,18 @@ from celeriac.broker.message import DeadMessage, NewMessage, QueueStats
 from celeriac.broker.queue import Queue
 from celeriac.chaos.processes import eventually
 from celeriac.spec.policies import QueuePolicy
+from celeriac.spec.pools import POOLS
 
 T = TypeVar("T")
 
 HERE = Path(__file__).parent
 DEADLINE_S = 15.0
+
+#: The Asyncio pool once more: its plain functions run in threads beside the event loop.
+FUNCTIONS = "asyncio-functions"
+#: Each pool by its name, and what else there is a shared worker of.
+WORKERS = (*POOLS, FUNCTIONS)
+SLOTS = {**dict.fromkeys(POOLS, 4), "solo": 1, "prefork": 2}
 
 #: No waits between attempts, and limits that are reached soon.
 FAST = QueuePolicy.model_validate(
@@ -64,10 +71,9 @@ class Watched:
     def start(self, pool: str, *options: object, **environment: str) -> Watched:
         """Start a worker; options are those of the command line, after the ones given here."""
         self.pool = pool
-        concurrency = {"solo": "1", "threads": "4", "prefork": "2", "asyncio": "4"}[pool]
         command = [sys.executable, "-m", "celeriac.cli", "worker", "-A", "contract_app:app"]
-        command += ["-Q", self.name, "--pool", pool, "--concurrency", concurrency, "--lease", "2"]
-        command += ["--name", f"{pool}-{self.name}", *map(str, options)]
+        command += ["-Q", self.name, "--pool", pool, "--concurrency", str(SLOTS[pool])]
+        command += ["--lease", "2", "--name", f"{pool}-{self.name}", *map(str, options)]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command,

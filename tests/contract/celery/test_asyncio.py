@@ -17,6 +17,7 @@ from celeriac import Client, Job
 from celeriac.broker.server_process import free_port
 from celeriac.chaos.processes import eventually
 from celeriac.client.progress import read_progress
+from celeriac.spec.pools import POOLS
 from celeriac.worker.pools.asyncio.drive import CLEANUP_S
 
 ASYNC = ("-A", "contract_async_tasks:app")
@@ -177,7 +178,7 @@ def test_what_has_succeeded_before_need_not_run_again(fresh: Watched, done: bool
     assert fresh.settled().done == 2
 
 
-@pytest.mark.parametrize("pool", ["solo", "threads", "prefork"])
+@pytest.mark.parametrize("pool", [pool for pool in POOLS if pool != "asyncio"])
 def test_coroutines_run_on_the_other_pools_too(fresh: Watched, pool: str) -> None:
     fresh.start(pool, *ASYNC)
     results = [fresh.send("async.look_around", 0), fresh.send("async.call_another", 20)]
@@ -186,7 +187,7 @@ def test_coroutines_run_on_the_other_pools_too(fresh: Watched, pool: str) -> Non
     assert fresh.send("async.retry_below").get(timeout=10) == 2
 
 
-@pytest.mark.parametrize("pool", ["solo", "threads", "prefork", "asyncio"])
+@pytest.mark.parametrize("pool", POOLS)
 def test_everything_a_coroutine_and_any_pool(fresh: Watched, pool: str, queue_name: str) -> None:
     """autoretry_for, a __call__ of one's own, an error callback: Celery calls all of them as functions."""
     fresh.start(pool, "-A", "contract_coroutines:app")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from celery.exceptions import TaskRevokedError
 from contract_app import app
-from contract_worker import Watched
+from contract_worker import FUNCTIONS, Watched
 
 
 def test_a_result_comes_back(worker: Watched) -> None:
@@ -118,7 +118,7 @@ def test_without_headers_the_request_has_none(worker: Watched) -> None:
     assert request["expires"] is None
 
 
-@pytest.mark.parametrize("worker", ["threads"], indirect=True)
+@pytest.mark.parametrize("worker", ["threads", "asyncio", FUNCTIONS], indirect=True)
 @pytest.mark.parametrize("options", [{"compression": "gzip"}, {"serializer": "yaml"}])
 def test_other_encodings(worker: Watched, options: dict[str, str]) -> None:
     result = worker.send("add", 2, 2, **options)

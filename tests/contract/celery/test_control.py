@@ -8,11 +8,12 @@ import pytest
 from celery import group
 from contract_app import app
 from contract_tasks import add, nap
-from contract_worker import Watched
+from contract_worker import FUNCTIONS, Watched
 
 from celeriac.chaos.processes import eventually
 
-prefork = pytest.mark.parametrize("worker", ["prefork"], indirect=True)
+#: A child is killed, a coroutine cancelled.
+interrupting = pytest.mark.parametrize("worker", ["prefork", "asyncio"], indirect=True)
 
 
 def _name(worker: Watched) -> str:
@@ -49,7 +50,7 @@ def test_inspect(worker: Watched) -> None:
     assert _inspect(worker, "conf")["task_default_queue"] == worker.name
 
 
-@prefork
+@pytest.mark.parametrize("worker", ["prefork", "asyncio", FUNCTIONS], indirect=True)
 def test_what_a_message_queue_declares_cannot_be_changed_behind_its_back(worker: Watched) -> None:
     answers = app.control.pool_grow(2, destination=[_name(worker)], reply=True, limit=1)
     assert "MessageQueue" in answers[0][_name(worker)]["error"]
@@ -79,7 +80,7 @@ def test_a_running_message_is_not_stopped_without_terminate(worker: Watched) -> 
     assert result.get(timeout=10) == "rested"
 
 
-@prefork
+@interrupting
 def test_terminate_stops_a_running_message_for_good(worker: Watched) -> None:
     before = worker.queue.stats()
     result = worker.send("nap", 30)
@@ -96,7 +97,7 @@ def test_terminate_stops_a_running_message_for_good(worker: Watched) -> None:
     assert worker.texts(result) == ["started", "task_revoked"]
 
 
-@prefork
+@interrupting
 def test_a_group_hears_of_a_terminated_member(worker: Watched) -> None:
     result = group(add.s(1, 1), nap.s(30)).apply_async(queue=worker.name)
     worker.noted(result.results[1], "started")

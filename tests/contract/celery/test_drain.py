@@ -9,13 +9,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from contract_worker import Watched
+from contract_worker import SLOTS, Watched
 
 from celeriac.broker.message import Message
 from celeriac.chaos.processes import eventually
+from celeriac.spec.pools import POOLS
 
-every_pool = pytest.mark.parametrize("pool", ["solo", "threads", "prefork", "asyncio"])
-SLOTS = {"solo": 1, "threads": 4, "prefork": 2, "asyncio": 4}
+every_pool = pytest.mark.parametrize("pool", POOLS)
 
 
 def _take_over(watched: Watched) -> list[Message]:

@@ -8,6 +8,7 @@ from contract_worker import Watched
 
 from celeriac.broker.server_process import free_port
 from celeriac.chaos.processes import eventually
+from celeriac.spec.pools import POOLS
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_a_killed_child_costs_a_delivery_and_no_attempt(worker: Watched, task: s
     worker.settled()
 
 
-@pytest.mark.parametrize("pool", ["solo", "threads", "prefork", "asyncio"])
+@pytest.mark.parametrize("pool", POOLS)
 def test_a_result_backend_that_is_away_fails_attempts_and_ends_nothing(
     fresh: Watched, pool: str
 ) -> None:

@@ -7,6 +7,7 @@ from contract_app import app
 from contract_worker import Watched
 
 from celeriac.chaos.processes import eventually
+from celeriac.spec.pools import POOLS
 
 
 def _last(worker: Watched, result: object, text: str, *, times: int = 1) -> list[str]:
@@ -58,7 +59,7 @@ def test_retry(worker: Watched) -> None:
     assert texts[-2:] == ["after_return", "task_postrun"]
 
 
-@pytest.mark.parametrize("pool", ["solo", "threads", "prefork", "asyncio"])
+@pytest.mark.parametrize("pool", POOLS)
 def test_signals_of_a_workers_life(fresh: Watched, pool: str) -> None:
     fresh.start(pool).wait_ready()
     assert fresh.send("add", 1, 1).get(timeout=10) == 2

@@ -21,10 +21,11 @@ def limited(new_queue: Callable[..., Watched]) -> Iterator[Watched]:
     watched.end()
 
 
-prefork = pytest.mark.parametrize("worker", ["prefork"], indirect=True)
+#: A child is interrupted or killed, a coroutine too.
+interrupting = pytest.mark.parametrize("worker", ["prefork", "asyncio"], indirect=True)
 
 
-@prefork
+@interrupting
 def test_the_soft_limit_of_the_task(worker: Watched) -> None:
     result = worker.send("limited_softly", headers={"max_attempts": 1})
     letter = worker.dead(result)
@@ -32,7 +33,7 @@ def test_the_soft_limit_of_the_task(worker: Watched) -> None:
     assert app.backend.get_state(result.id) == "FAILURE"
 
 
-@prefork
+@interrupting
 def test_the_hard_limit_of_the_task(worker: Watched) -> None:
     result = worker.send("limited_hard", headers={"max_attempts": 1})
     letter = worker.dead(result)
@@ -46,14 +47,14 @@ def test_the_hard_limit_of_the_task(worker: Watched) -> None:
     worker.noted(result, "task_failure")
 
 
-@prefork
+@interrupting
 def test_the_soft_limit_of_the_message(worker: Watched) -> None:
     result = worker.send("spin", 5, soft_time_limit=0.2)
     assert result.get(timeout=10) == "cleaned up"
     assert worker.texts(result) == ["started", "interrupted"]
 
 
-@prefork
+@interrupting
 def test_the_hard_limit_is_an_attempt_and_goes_through_policy(worker: Watched) -> None:
     result = worker.send("stubborn", 30, time_limit=0.3, headers={"max_attempts": 2})
     eventually(lambda: app.backend.get_state(result.id) == "RETRY")
@@ -63,7 +64,7 @@ def test_the_hard_limit_is_an_attempt_and_goes_through_policy(worker: Watched) -
     eventually(lambda: app.backend.get_state(result.id) == "FAILURE")
 
 
-@prefork
+@interrupting
 def test_a_chord_and_its_callbacks_hear_of_a_hard_limit(worker: Watched, queue_name: str) -> None:
     late = worker.signature("stubborn", 30).set(time_limit=0.3, headers={"max_attempts": 1})
     header = [add.s(1, 1).set(queue=worker.name), late]

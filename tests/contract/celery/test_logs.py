@@ -23,7 +23,7 @@ def test_arguments_are_not_logged_nor_kept_in_the_history(worker: Watched, how: 
 @pytest.mark.parametrize(
     "body", [b'[["hunter2"],{},', b'["hunter2", {"a": "hunter2"}]', b'[["hunter2"], "hunter2", 1]']
 )
-@pytest.mark.parametrize("worker", ["solo"], indirect=True)
+@pytest.mark.parametrize("worker", ["solo", "asyncio"], indirect=True)
 def test_bodies_that_cannot_be_read_are_not_logged(
     worker: Watched, queue_name: str, body: bytes
 ) -> None:

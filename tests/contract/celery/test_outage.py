@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import redis
 from contract_app import app
-from contract_worker import Watched
+from contract_worker import SLOTS, Watched
 
 from celeriac import Client, Job
 from celeriac.broker.connection import connect
 from celeriac.broker.embedded import EmbeddedServer
 from celeriac.broker.server_process import free_port
 from celeriac.chaos.processes import eventually
+from celeriac.spec.pools import POOLS
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_worker_may_start_before_its_broker(away: Watched, server: EmbeddedSer
     away.queue.client.close()
 
 
-@pytest.mark.parametrize("pool", ["solo", "prefork", "asyncio"])
+@pytest.mark.parametrize("pool", POOLS)
 def test_probes_and_metrics(fresh: Watched, pool: str) -> None:
     port = free_port()
     fresh.start(pool, "--http-port", port).wait_ready()
@@ -91,9 +92,8 @@ def test_probes_and_metrics(fresh: Watched, pool: str) -> None:
     nap = fresh.send("nap", 0.6)
     fresh.noted(nap, "started")
     status, metrics = fresh.http(port, "/metrics")
-    slots = {"solo": 1, "prefork": 2, "asyncio": 4}[pool]
     assert status == 200
-    assert f'mq_worker_slots{{queue="{fresh.name}"}} {slots}.0' in metrics
+    assert f'mq_worker_slots{{queue="{fresh.name}"}} {SLOTS[pool]}.0' in metrics
     assert f'mq_worker_slots_busy{{queue="{fresh.name}"}} 1.0' in metrics
     assert f'mq_worker_ready{{queue="{fresh.name}"}} 1.0' in metrics
     assert fresh.http(port, "/nothing")[0] == 404

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from contract_app import app
-from contract_worker import Watched
+from contract_worker import FUNCTIONS, Watched
 
 from celeriac.chaos.processes import eventually
 
@@ -49,7 +49,7 @@ def test_the_backend_says_retry_between_attempts(
         ({"error": "KeyError", "action": "Discard"}, "attempts_exhausted", 3),
     ],
 )
-@pytest.mark.parametrize("worker", ["threads"], indirect=True)
+@pytest.mark.parametrize("worker", ["threads", "asyncio", FUNCTIONS], indirect=True)
 def test_rules_for_errors(
     worker: Watched,
     policy: Callable[..., int],

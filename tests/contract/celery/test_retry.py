@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from contract_app import app
-from contract_worker import Watched
+from contract_worker import FUNCTIONS, Watched
 
 from celeriac.chaos.processes import eventually
 
@@ -91,7 +91,7 @@ def test_retry_without_throw_runs_again(worker: Watched) -> None:
     )
 
 
-@pytest.mark.parametrize("worker", ["threads"], indirect=True)
+@pytest.mark.parametrize("worker", ["threads", "asyncio", FUNCTIONS], indirect=True)
 def test_retry_on_another_queue_keeps_the_count(
     worker: Watched, new_queue: Callable[..., Watched]
 ) -> None:
@@ -105,7 +105,7 @@ def test_retry_on_another_queue_keeps_the_count(
         other.end()
 
 
-@pytest.mark.parametrize("worker", ["threads"], indirect=True)
+@pytest.mark.parametrize("worker", ["threads", "asyncio", FUNCTIONS], indirect=True)
 def test_a_redriven_message_has_all_its_retries_again(worker: Watched) -> None:
     result = worker.send("give_up")
     worker.queue.redrive([worker.dead(result).entry])

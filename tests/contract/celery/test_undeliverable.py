@@ -60,7 +60,7 @@ def test_an_unknown_task(worker: Watched, queue_name: str) -> None:
         (b"[" * 100_000, b""),
     ],
 )
-@pytest.mark.parametrize("worker", ["solo", "prefork"], indirect=True)
+@pytest.mark.parametrize("worker", ["solo", "prefork", "asyncio"], indirect=True)
 def test_what_cannot_be_decoded(worker: Watched, queue_name: str, body: bytes, head: bytes) -> None:
     worker.put(queue_name, "add", body, head)
     reason = "content_disallowed" if b"x-unknown" in head else "undecodable"
