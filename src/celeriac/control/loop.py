@@ -108,11 +108,11 @@ class Loop:
         self._declare({queue.queue_name: queue for queue in declaration.queues})
         down = ""
         for name, keeper in self._keepers.items():
-            with _told(name):
+            with _logged(name):
                 keeper.round(problem=declaration.problem, down=down)
                 down = down or keeper.unreachable
         for name, keeper in list(self._leaving.items()):
-            with _told(name):
+            with _logged(name):
                 if keeper.leave(down=down):
                     del self._leaving[name]
         self._tell()
@@ -142,7 +142,7 @@ class Loop:
         while leaving:
             down = ""
             for name, keeper in list(leaving.items()):
-                with _told(name):
+                with _logged(name):
                     if self._hurry.is_set():
                         keeper.hurry()
                     if keeper.leave(down=down, stopping=True):
@@ -156,13 +156,13 @@ class Loop:
 
     def _tell(self) -> None:
         if self._report is not None:
-            with _told("report"):
+            with _logged("report"):
                 self._report(self.statuses())
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Tell of any trouble, and go on: the loop has others to look after."""
+def _logged(what: str) -> Iterator[None]:
+    """Log any trouble, and go on: the loop has others to look after."""
     try:
         yield
     except Exception:

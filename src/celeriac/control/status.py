@@ -24,7 +24,7 @@ STALLED_FAILURES = 3
 #: Who writes the number of workers, when not we.
 _SCALERS = {"KEDA": "KEDA", "HPA": "a HorizontalPodAutoscaler of yours"}
 
-Verdict = tuple[bool, Reason, str]
+Finding = tuple[bool, Reason, str]
 
 
 def status_of(
@@ -38,7 +38,7 @@ def status_of(
 ) -> MessageQueueStatus:
     """Write the status. ``problem`` says why the newest declaration cannot be used, if so."""
     stats, fleet = observation.stats, observation.fleet
-    verdicts: dict[ConditionType, Verdict] = {
+    findings: dict[ConditionType, Finding] = {
         ConditionType.READY: _ready(observation, decision, queue),
         ConditionType.RECONCILING: _reconciling(observation, decision),
         ConditionType.STALLED: _stalled(observation, problem),
@@ -56,7 +56,7 @@ def status_of(
             last_transition_time=utc(observation.now),
             observed_generation=queue.metadata.generation,
         )
-        for type_, (holds, reason, message) in verdicts.items()
+        for type_, (holds, reason, message) in findings.items()
     ]
     return MessageQueueStatus(
         observed_generation=queue.metadata.generation,
@@ -93,7 +93,7 @@ def decision_of(status: ScalingStatus) -> ScaleDecision:
     return ScaleDecision(**{name: getattr(status, name) for name in ScalingStatus.model_fields})
 
 
-def _ready(observation: Observation, decision: ScaleDecision, queue: MessageQueue) -> Verdict:
+def _ready(observation: Observation, decision: ScaleDecision, queue: MessageQueue) -> Finding:
     fleet, stats = observation.fleet, observation.stats
     if stats is None:
         return False, observation.unreadable, observation.error
@@ -112,7 +112,7 @@ def _ready(observation: Observation, decision: ScaleDecision, queue: MessageQueu
     return False, Reason.STARTING, f"{_workers(decision.desired)} wanted, none is ready yet{why}"
 
 
-def _reconciling(observation: Observation, decision: ScaleDecision) -> Verdict:
+def _reconciling(observation: Observation, decision: ScaleDecision) -> Finding:
     fleet = observation.fleet
     if fleet.outdated:
         return (
@@ -129,7 +129,7 @@ def _reconciling(observation: Observation, decision: ScaleDecision) -> Verdict:
     return False, Reason.AS_DECLARED, ""
 
 
-def _stalled(observation: Observation, problem: str) -> Verdict:
+def _stalled(observation: Observation, problem: str) -> Finding:
     fleet = observation.fleet
     if problem:
         return True, Reason.INVALID_SPEC, problem[:4096]
@@ -143,13 +143,13 @@ def _stalled(observation: Observation, problem: str) -> Verdict:
     return False, Reason.AS_DECLARED, ""
 
 
-def _broker(observation: Observation) -> Verdict:
+def _broker(observation: Observation) -> Finding:
     if observation.stats is None:
         return False, observation.unreadable, observation.error
     return True, Reason.BROKER_ANSWERS, ""
 
 
-def _scaling(queue: MessageQueue, decision: ScaleDecision) -> Verdict:
+def _scaling(queue: MessageQueue, decision: ScaleDecision) -> Finding:
     match decision.limited_by:
         case "BrokerUnreachable":
             return False, Reason.BROKER_UNREACHABLE, "the number of workers is held"
@@ -162,7 +162,7 @@ def _scaling(queue: MessageQueue, decision: ScaleDecision) -> Verdict:
     return True, Reason.NATIVE, ""
 
 
-def _paused(queue: MessageQueue, observation: Observation) -> Verdict:
+def _paused(queue: MessageQueue, observation: Observation) -> Finding:
     if queue.spec.paused:
         return True, Reason.SPEC_PAUSED, "spec.paused is true"
     if observation.stats is not None and observation.stats.paused:
@@ -170,7 +170,7 @@ def _paused(queue: MessageQueue, observation: Observation) -> Verdict:
     return False, Reason.NOT_PAUSED, ""
 
 
-def _dead(observation: Observation) -> Verdict:
+def _dead(observation: Observation) -> Finding:
     dead = observation.stats.dead if observation.stats else 0
     if dead:
         return True, Reason.DEAD_LETTERS, f"{dead} dead {'letter' if dead == 1 else 'letters'}"

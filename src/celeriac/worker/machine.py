@@ -1,6 +1,6 @@
 """What a worker needs of the machine it runs on: a clock, threads, and ways for threads to wait.
 
-All that takes time in a consumer, its keeper and the pools of plain threads goes through here, so that a
+All that takes time in a consumer, its housekeeper and the pools of plain threads goes through here, so that a
 simulator can bring a machine whose clock and whose threads it moves itself.
 """
 
