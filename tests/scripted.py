@@ -5,7 +5,6 @@ For unit tests of what stands before a queue's scripts. It keeps no data, so it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ class ScriptedRedis(redis.Redis):
             name, arguments = NAMES[args[1]], args[3 + int(args[2]) :]
         self.asked.append((name, arguments))
         answer = self.answers[name]
-        if isinstance(answer, Callable):  # type: ignore[arg-type]
+        if callable(answer):
             answer = answer(*arguments)
         if isinstance(answer, Exception):
             raise answer

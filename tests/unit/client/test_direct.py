@@ -57,7 +57,7 @@ class Pool:
 
 def client_of(*answers: Any) -> tuple[DirectClient, Connection]:
     connection = Connection([*answers])
-    return DirectClient(connection_pool=Pool(connection)), connection  # type: ignore[arg-type]
+    return DirectClient(connection_pool=Pool(connection)), connection
 
 
 def ask(client: DirectClient) -> Any:
