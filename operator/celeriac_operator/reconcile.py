@@ -105,10 +105,10 @@ class Reconciler:
         if seen.hands_off:
             self._tell(seen, hands_off(self._reporter.stored(seen), self._clock.now()))
             return Look()
-        problem = ""
+        problem, ignored = "", tuple[str, ...]()
         kept = self._keepers.find(seen)
         try:
-            queue = declared(seen)
+            queue, ignored = declared(seen)
         except InvalidStored as error:
             problem = str(error)
             if kept is None:
@@ -121,7 +121,7 @@ class Reconciler:
             return self._give_way(seen, queue, older)
         stored = self._reporter.stored(seen)
         keeper = self._keepers.keep(seen, queue, place=place, why=why, stored=stored).keeper
-        keeper.round(problem=problem)
+        keeper.round(problem=problem, ignored=ignored)
         assert keeper.status is not None
         self._tell(seen, keeper.status)
         obstacle = self._backend.obstacle(seen.queue)
@@ -253,7 +253,7 @@ class Reconciler:
         """
         if seen.hands_off:
             raise NotPurged("the annotation celeriac.dev/paused is true")
-        queue = declared(seen)
+        queue, _ = declared(seen)
         kept = self._keepers.find(seen)
         place, why = self._place(seen)
         if place is not None and (older := self._older(seen, place)) is not None:

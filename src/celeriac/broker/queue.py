@@ -11,6 +11,8 @@ commands can lose or double a message, or miscount one. A queue knows bytes: nei
 
 from __future__ import annotations
 
+import json
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -61,6 +63,9 @@ from celeriac.broker.wire import (
 )
 from celeriac.spec.errors import CeleriacError
 from celeriac.spec.policies import QueuePolicy
+from celeriac.spec.stored import read_stored
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_LEASE_MS = 15_000
 _PAGE = 500
@@ -168,15 +173,23 @@ class Queue:
         return version
 
     def record(self) -> tuple[int, QueuePolicy]:
-        """Read the record's version and policy. Raises QueueNotDeclared, or RecordDamaged."""
+        """Read the record's version and policy. Raises QueueNotDeclared, or RecordDamaged.
+
+        A newer operator may have written it: what is not known here is ignored, and logged.
+        """
         with errors_of_ours():
             version, policy = self.client.hmget(self.keys.record, ["version", "policy"])
         if version is None or policy is None:
             raise QueueNotDeclared(self.name)
         try:
-            return int(version), QueuePolicy.model_validate_json(policy)
+            found, ignored = read_stored(QueuePolicy, json.loads(policy))
+            number = int(version)
         except ValueError as error:
             raise RecordDamaged(self.keys.record) from error
+        for path in ignored:
+            name = ".".join(map(str, path))
+            logger.warning("%s: this version does not know %s, and ignores it", self.name, name)
+        return number, found
 
     def pause(self) -> None:
         """Stop handing out messages, whatever the spec says, until :meth:`resume`."""

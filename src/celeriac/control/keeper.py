@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import redis
@@ -66,11 +66,12 @@ class Keeper:
         if queue.spec.schedules != before.spec.schedules:
             self._timers = None
 
-    def round(self, *, problem: str = "", down: str = "") -> None:
+    def round(self, *, problem: str = "", ignored: Sequence[str] = (), down: str = "") -> None:
         """Observe, decide, plan, do, report.
 
-        ``problem`` says why the newest declaration cannot be used. ``down`` says that the broker
-        did not answer somebody else a moment ago, so that it is not asked again.
+        ``problem`` says why the newest declaration cannot be used, ``ignored`` what of it is not
+        followed. ``down`` says that the broker did not answer somebody else a moment ago, so that
+        it is not asked again.
         """
         observation = self._observe(down)
         self.decision, self._memory = decide(
@@ -94,6 +95,7 @@ class Keeper:
             before=self.status,
             timers=(self._timers or {}).values(),
             problem=problem,
+            ignored=ignored,
         )
 
     def leave(self, *, down: str = "", stopping: bool = False) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from celeriac.control.observe import Observation
 from celeriac.control.scale import ScaleDecision
@@ -35,12 +35,17 @@ def status_of(
     before: MessageQueueStatus | None = None,
     timers: Iterable[Timer] = (),
     problem: str = "",
+    ignored: Sequence[str] = (),
 ) -> MessageQueueStatus:
-    """Write the status. ``problem`` says why the newest declaration cannot be used, if so."""
+    """Write the status.
+
+    ``problem`` says why the newest declaration cannot be used, if so, and ``ignored`` which parts of
+    it are not followed.
+    """
     stats, fleet = observation.stats, observation.fleet
     findings: dict[ConditionType, Finding] = {
         ConditionType.READY: _ready(observation, decision, queue),
-        ConditionType.RECONCILING: _reconciling(observation, decision),
+        ConditionType.RECONCILING: _reconciling(observation, decision, ignored),
         ConditionType.STALLED: _stalled(observation, problem),
         ConditionType.BROKER_REACHABLE: _broker(observation),
         ConditionType.SCALING_ACTIVE: _scaling(queue, decision),
@@ -112,7 +117,14 @@ def _ready(observation: Observation, decision: ScaleDecision, queue: MessageQueu
     return False, Reason.STARTING, f"{_workers(decision.desired)} wanted, none is ready yet{why}"
 
 
-def _reconciling(observation: Observation, decision: ScaleDecision) -> Finding:
+def _reconciling(
+    observation: Observation, decision: ScaleDecision, ignored: Sequence[str]
+) -> Finding:
+    holds, reason, message = _under_way(observation, decision)
+    return holds, reason, "; ".join([*([message] if message else []), *ignored])[:4096]
+
+
+def _under_way(observation: Observation, decision: ScaleDecision) -> Finding:
     fleet = observation.fleet
     if fleet.outdated:
         return (

@@ -87,6 +87,16 @@ def test_declaring_it_anew_keeps_its_messages(old: Queue):
     assert _settle_all(old) == ["delayed", "ready"]
 
 
+def test_a_policy_with_fields_of_a_newer_release_is_read_without_them(
+    old: Queue, caplog: pytest.LogCaptureFixture
+):
+    policy = '{"deadLetter":{"maxDeliveries":4,"sink":"s3"},"fairness":{"by":"key"}}'
+    old.client.hset(old.keys.record, "policy", policy)
+    assert old.record()[1] == QueuePolicy.model_validate({"deadLetter": {"maxDeliveries": 4}})
+    assert "does not know deadLetter.sink, and ignores it" in caplog.text
+    assert "does not know fairness, and ignores it" in caplog.text
+
+
 def _raise_layout(queue: Queue) -> None:
     queue.client.hset(queue.keys.record, "layout", "2")
 

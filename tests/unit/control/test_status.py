@@ -27,11 +27,12 @@ def status(
     *,
     before: MessageQueueStatus | None = None,
     problem: str = "",
+    ignored: tuple[str, ...] = (),
     **spec: Any,
 ) -> MessageQueueStatus:
     queue = MAKE.queue(**spec)
     decision, _ = decide(queue.spec, observation, ScaleMemory(), outside_autoscaler=True)
-    return status_of(queue, observation, decision, before=before, problem=problem)
+    return status_of(queue, observation, decision, before=before, problem=problem, ignored=ignored)
 
 
 def told(found: MessageQueueStatus) -> dict[str, str]:
@@ -190,3 +191,24 @@ def test_a_status_survives_json() -> None:
     found = status(MAKE.observation(stats=MAKE.stats(ready=5)))
 
     assert MessageQueueStatus.model_validate_json(found.model_dump_json(by_alias=True)) == found
+
+
+@pytest.mark.parametrize(
+    ("fleet", "reason", "message"),
+    [
+        (Fleet(), Reason.AS_DECLARED, "spec.new is ignored; spec.newer is ignored"),
+        (
+            Fleet(starting=1, wanted=1),
+            Reason.STARTING,
+            "1 worker not ready yet; spec.new is ignored; spec.newer is ignored",
+        ),
+    ],
+)
+def test_what_is_ignored_of_the_declaration_is_said(
+    fleet: Fleet, reason: Reason, message: str
+) -> None:
+    found = status(
+        MAKE.observation(fleet=fleet), ignored=("spec.new is ignored", "spec.newer is ignored")
+    ).condition(ConditionType.RECONCILING)
+    assert found is not None
+    assert (found.reason, found.message) == (reason, message)

@@ -58,7 +58,9 @@ def test_hands_off_leaves_the_rest_as_it_was() -> None:
 
 
 def test_a_stored_resource_becomes_the_model(raw: Raw) -> None:
-    queue = declared(queue_seen(raw.queue(queue="orders", meta={"managedFields": [{"a": 1}]})))
+    stored = queue_seen(raw.queue(queue="orders", meta={"managedFields": [{"a": 1}]}))
+    queue, ignored = declared(stored)
+    assert ignored == ()
     assert (queue.name, queue.queue_name, queue.metadata.uid) == ("mail", "orders", "uid-of-mail")
 
 
@@ -67,3 +69,21 @@ def test_a_stored_resource_that_is_wrong_tells_all_of_it(raw: Raw) -> None:
         declared(queue_seen(raw.queue(worker={"concurrency": 0, "colour": "red"})))
     assert "spec.worker.concurrency: must be at least 1" in str(refusal.value)
     assert "spec.worker.colour: is not a field here" in str(refusal.value)
+
+
+def test_a_field_of_a_newer_version_is_ignored_and_that_is_said(raw: Raw) -> None:
+    stored = raw.queue(autoscaling={"maxReplicas": 7, "scaleUpDelaySeconds": 0})
+    queue, ignored = declared(queue_seen(stored))
+    assert queue.spec.autoscaling.max_replicas == 7
+    assert ignored == (
+        "spec.autoscaling.scaleUpDelaySeconds: is not a field here, in this version, and is ignored",
+    )
+
+
+def test_a_value_of_a_newer_version_is_refused_by_field_and_value(raw: Raw) -> None:
+    with pytest.raises(InvalidStored) as refusal:
+        declared(queue_seen(raw.queue(worker={"pool": "Gevent"}, deletionPolicy="Archive")))
+    assert "spec.worker.pool: must be Solo, Prefork, Threads or Asyncio, not 'Gevent'" in str(
+        refusal.value
+    )
+    assert "spec.deletionPolicy: must be Retain or Purge, not 'Archive'" in str(refusal.value)
