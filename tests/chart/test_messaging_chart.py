@@ -128,6 +128,20 @@ def test_named_things_are_laid_over_by_name(helm: Helm) -> None:
     assert it.spec.schedules[0].task == "messaging.cleanup"
 
 
+def test_a_second_mount_of_a_volume_takes_the_first_from_nobody(helm: Helm) -> None:
+    mount = {"name": "data", "mountPath": "/other", "subPath": "x"}
+    over = {
+        "spec": {
+            "containers": [
+                {"name": "worker", "volumeMounts": [mount, {**mount, "mountPath": "/more"}]}
+            ]
+        }
+    }
+    it = queue(helm, "message-delivery", defaults={"worker": {"podTemplate": over}})
+    (one,) = it.spec.worker.pod_template.spec["containers"]
+    assert [mount["mountPath"] for mount in one["volumeMounts"]] == ["/data", "/other", "/more"]
+
+
 def test_what_has_no_name_is_replaced(helm: Helm) -> None:
     rule = {"error": "OSError", "action": "Retry"}
     it = queue(helm, "message-delivery", defaults={"retry": {"byError": [rule]}})

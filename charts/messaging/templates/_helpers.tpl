@@ -44,34 +44,98 @@ podTemplate:
         {{- end }}
 {{- end -}}
 
-{{- /* Lays the second value over the first, as the operator does; the answer is JSON: {"value": ...}. */ -}}
+{{- /* What tells the items of a list apart: of a PodSpec as Kubernetes does, of a MessageQueue as its schema does. */ -}}
+{{- define "messaging.identities" -}}
+claims: [name]
+containers: [name]
+env: [name]
+ephemeralContainers: [name]
+hostAliases: [ip]
+imagePullSecrets: [name]
+initContainers: [name]
+ports: [containerPort, protocol]
+resourceClaims: [name]
+schedules: [name]
+schedulingGates: [name]
+topologySpreadConstraints: [topologyKey, whenUnsatisfiable]
+volumeDevices: [devicePath]
+volumeMounts: [mountPath]
+volumes: [name]
+{{- end -}}
+
+{{- /* Of each of these only one can be given. */ -}}
+{{- define "messaging.eitherOr" -}}
+- [value, valueFrom]
+- [configMapKeyRef, fieldRef, fileKeyRef, resourceFieldRef, secretKeyRef]
+- [exec, grpc, httpGet, tcpSocket]
+{{- end -}}
+
+{{- /*
+Lays the second value of a field over the first, as the operator does; the third argument is the field's name.
+The answer is JSON: {"value": ...}.
+*/ -}}
 {{- define "messaging.layOver" -}}
 {{- $own := index . 0 }}
 {{- $over := index . 1 }}
+{{- $field := index . 2 }}
+{{- $identity := get (include "messaging.identities" $ | fromYaml) $field }}
 {{- $result := $over }}
 {{- if and (kindIs "map" $own) (kindIs "map" $over) }}
   {{- $result = deepCopy $own }}
+  {{- range $group := include "messaging.eitherOr" $ | fromYamlArray }}
+    {{- range $given := $group }}
+      {{- if and (hasKey $over $given) (not (kindIs "invalid" (get $over $given))) }}
+        {{- range without $group $given }}{{ if not (hasKey $over .) }}{{ $_ := unset $result . }}{{ end }}{{ end }}
+      {{- end }}
+    {{- end }}
+  {{- end }}
   {{- range $key, $value := $over }}
-    {{- $_ := set $result $key (include "messaging.layOver" (list (get $own $key) $value) | fromJson).value }}
+    {{- if and (kindIs "invalid" $value) (hasKey $own $key) }}
+      {{- $_ := unset $result $key }}
+    {{- else }}
+      {{- $before := ternary (get $result $key) nil (hasKey $result $key) }}
+      {{- $_ := set $result $key (include "messaging.layOver" (list $before $value $key) | fromJson).value }}
+    {{- end }}
   {{- end }}
-{{- else if and (include "messaging.named" $own) (include "messaging.named" $over) }}
-  {{- $byName := dict }}
-  {{- $names := list }}
-  {{- range concat $own $over }}
-    {{- $names = append $names .name | uniq }}
-    {{- $_ := set $byName .name (include "messaging.layOver" (list (get $byName .name) .) | fromJson).value }}
-  {{- end }}
+{{- else if and (kindIs "slice" $own) (kindIs "slice" $over) (eq $field "envFrom") }}
+  {{- $result = concat $own $over }}
+{{- else if and (kindIs "slice" $own) (kindIs "slice" $over) $identity }}
   {{- $result = list }}
-  {{- range $names }}{{ $result = append $result (get $byName .) }}{{ end }}
+  {{- $used := dict }}
+  {{- range $item := $own }}
+    {{- $laid := $item }}
+    {{- $mine := include "messaging.identity" (list $item $identity) }}
+    {{- range $number, $other := $over }}
+      {{- $free := and $mine (not (hasKey $used $mine)) }}
+      {{- if and $free (eq $mine (include "messaging.identity" (list $other $identity))) }}
+        {{- $_ := set $used $mine $number }}
+        {{- $base := $item }}
+        {{- if and (eq $field "volumes") (gt (len $other) 1) }}
+          {{- /* Of another kind of volume nothing of the first stays but its name. */}}
+          {{- $base = dict }}
+          {{- range $key, $_ := $other }}{{ if hasKey $item $key }}{{ $_ := set $base $key (get $item $key) }}{{ end }}{{ end }}
+        {{- end }}
+        {{- $laid = (include "messaging.layOver" (list $base $other "") | fromJson).value }}
+      {{- end }}
+    {{- end }}
+    {{- $result = append $result $laid }}
+  {{- end }}
+  {{- range $number, $other := $over }}
+    {{- if not (has $number (values $used)) }}{{ $result = append $result $other }}{{ end }}
+  {{- end }}
 {{- end }}
 {{- dict "value" $result | toJson }}
 {{- end -}}
 
-{{- /* Says something if the value is a list of things that have names. */ -}}
-{{- define "messaging.named" -}}
-{{- if kindIs "slice" . }}
-  {{- $named := true }}
-  {{- range . }}{{ if not (and (kindIs "map" .) (hasKey . "name")) }}{{ $named = false }}{{ end }}{{ end }}
-  {{- if $named }}yes{{ end }}
+{{- /* What tells an item from the others of its list; nothing if it lacks that. */ -}}
+{{- define "messaging.identity" -}}
+{{- $item := index . 0 }}
+{{- $found := list }}
+{{- if kindIs "map" $item }}
+  {{- range index . 1 }}
+    {{- if hasKey $item . }}{{ $found = append $found (get $item . | toString) }}
+    {{- else if eq . "protocol" }}{{ $found = append $found "TCP" }}{{ end }}
+  {{- end }}
 {{- end }}
+{{- if eq (len $found) (len (index . 1)) }}{{ toJson $found }}{{ end }}
 {{- end -}}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
 
 from celeriac.spec.pod import EnvFrom, EnvVar
 from celeriac.spec.queue import MessageQueue
 from celeriac_operator.resources import Object, broker_secret, config_map, names
+from celeriac_operator.resources.overlay import lay_over
 from celeriac_operator.resources.rendering import digest
 
 CONTAINER = "worker"
@@ -94,22 +94,6 @@ def pod_template(queue: MessageQueue, *, image: str, broker: BrokerRef) -> Objec
     }
     template["metadata"]["labels"][names.TEMPLATE] = digest(template)
     return template
-
-
-def lay_over(own: Any, over: Any) -> Any:
-    """Merge as Kubernetes does: maps by key, lists of named things by name, the rest is replaced."""
-    if isinstance(own, dict) and isinstance(over, dict):
-        return {**own, **{key: lay_over(own.get(key), value) for key, value in over.items()}}
-    if _named(own) and _named(over):
-        by_name = {item["name"]: item for item in own}
-        for item in over:
-            by_name[item["name"]] = lay_over(by_name.get(item["name"]), item)
-        return list(by_name.values())
-    return over
-
-
-def _named(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(it, dict) and "name" in it for it in value)
 
 
 def _pod_spec(queue: MessageQueue, *, image: str, broker: BrokerRef) -> Object:

@@ -14,7 +14,7 @@ from celeriac_operator.apply import rendered
 from celeriac_operator.resources import names
 from celeriac_operator.resources.broker_secret import broker_secret
 from celeriac_operator.resources.config_map import config_map, options
-from celeriac_operator.resources.deployment import BrokerRef, deployment, lay_over, seed
+from celeriac_operator.resources.deployment import BrokerRef, deployment, seed
 from celeriac_operator.resources.disruption import disruption_budget
 from celeriac_operator.resources.network import network_policy
 from celeriac_operator.resources.scaled_object import scaled_object, trigger_authentication
@@ -211,23 +211,26 @@ def test_the_digest_is_that_of_the_object_without_it() -> None:
     assert names.RENDERED not in built()["metadata"]["annotations"]
 
 
-@pytest.mark.parametrize(
-    ("own", "over", "laid"),
-    [
-        ({"a": 1, "b": {"c": 2}}, {"b": {"d": 3}}, {"a": 1, "b": {"c": 2, "d": 3}}),
-        ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
-        (
-            [{"name": "worker", "image": "x"}],
-            [{"name": "worker", "tty": True}, {"name": "side", "image": "y"}],
-            [{"name": "worker", "image": "x", "tty": True}, {"name": "side", "image": "y"}],
-        ),
-        ({}, {"volumes": [{"name": "v"}]}, {"volumes": [{"name": "v"}]}),
-    ],
-)
-def test_a_pod_template_is_laid_over_as_kubernetes_does(own: Any, over: Any, laid: Any) -> None:
-    before = json.dumps(own)
-    assert lay_over(own, over) == laid
-    assert json.dumps(own) == before
+def test_two_mounts_of_one_volume_both_arrive_beside_the_platforms() -> None:
+    mounts = [
+        {"name": "conf", "mountPath": "/etc/app/a.yaml", "subPath": "a.yaml"},
+        {"name": "conf", "mountPath": "/etc/app/b.yaml", "subPath": "b.yaml"},
+    ]
+    over = {
+        "volumes": [{"name": "conf", "configMap": {"name": "conf"}}],
+        "containers": [{"name": "worker", "volumeMounts": mounts}],
+    }
+    one = container(worker={"podTemplate": {"spec": over}})
+    assert one["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}, *mounts]
+
+
+def test_a_pod_template_takes_no_option_from_a_worker() -> None:
+    over = {"containers": [{"name": "worker", "envFrom": [{"secretRef": {"name": "smtp"}}]}]}
+    one = container(worker={"podTemplate": {"spec": over}})
+    assert one["envFrom"] == [
+        {"configMapRef": {"name": "mail-worker"}},
+        {"secretRef": {"name": "smtp"}},
+    ]
 
 
 def test_labels_and_annotations_of_ones_own_cannot_undo_the_platforms() -> None:
