@@ -150,11 +150,11 @@ class Applier:
         try:
             yield
         except ApiError as error:
-            told = _told(kind, where, error)
-            if not isinstance(told, Blocked):
+            refusal = _refusal(kind, where, error)
+            if not isinstance(refusal, Blocked):
                 raise
-            self._note(where, stamp, told)
-            raise told from error
+            self._note(where, stamp, refusal)
+            raise refusal from error
         except Blocked as blocked:
             self._note(where, stamp, blocked)
             raise
@@ -228,7 +228,7 @@ def _taken(kind: Kind, meta: Object) -> Obstacle:
     return Obstacle(Reason.OBJECT_TAKEN, text)
 
 
-def _told(kind: Kind, where: tuple[str, str, str], error: ApiError) -> ApiError | Blocked:
+def _refusal(kind: Kind, where: tuple[str, str, str], error: ApiError) -> ApiError | Blocked:
     """Tell a refusal that stays one from a passing trouble."""
     if "being terminated" in str(error):
         return error  # the namespace goes, and with it all of this

@@ -16,12 +16,12 @@ from celeriac.spec.queue import MessageQueue
 from celeriac_operator import kinds
 from celeriac_operator.api import Api, ApiError, Kind
 from celeriac_operator.apply import Applier, Blocked
-from celeriac_operator.brokers import Place
+from celeriac_operator.brokers import BrokerAddress
 from celeriac_operator.fleet import costs, fleet_of, held
 from celeriac_operator.resources import Object, names
 from celeriac_operator.resources.broker_secret import URL, broker_secret, parts
 from celeriac_operator.resources.config_map import config_map
-from celeriac_operator.resources.deployment import BrokerRef, deployment, seed
+from celeriac_operator.resources.deployment import BrokerSecret, deployment, seed
 from celeriac_operator.resources.disruption import disruption_budget
 from celeriac_operator.resources.network import network_policy
 from celeriac_operator.resources.scaled_object import (
@@ -47,18 +47,18 @@ class KubernetesBackend:
         self._applier = applier
         self._settings = settings
         self._lock = threading.Lock()
-        self._places: dict[Key, Place] = {}
+        self._addresses: dict[Key, BrokerAddress] = {}
         self._obstacles: dict[Key, Obstacle] = {}
         self._heard: dict[Key, Mapping[str, int]] = {}
         self._acknowledged: dict[Key, set[str]] = {}
 
-    def place(self, key: Key, place: Place | None) -> None:
+    def reach(self, key: Key, address: BrokerAddress | None) -> None:
         """Say where a queue's broker is; None while nobody knows."""
         with self._lock:
-            if place is None:
-                self._places.pop(key, None)
+            if address is None:
+                self._addresses.pop(key, None)
             else:
-                self._places[key] = place
+                self._addresses[key] = address
 
     def obstacle(self, key: Key) -> Obstacle | None:
         """What is in the way of a queue since it was last ensured."""
@@ -68,7 +68,7 @@ class KubernetesBackend:
     def forget(self, key: Key) -> None:
         """Forget a queue that does not exist any more."""
         with self._lock:
-            for known in (self._places, self._obstacles, self._heard, self._acknowledged):
+            for known in (self._addresses, self._obstacles, self._heard, self._acknowledged):
                 known.pop(key, None)
         self._applier.forget(key)
 
@@ -93,12 +93,12 @@ class KubernetesBackend:
     def ensure(self, queue: MessageQueue, *, replicas: int) -> None:
         key = key_of(queue)
         with self._lock:
-            place = self._places.get(key)
-        if place is None:
+            address = self._addresses.get(key)
+        if address is None:
             return  # nothing can be rendered; what runs goes on running
         obstacle = None
         try:
-            self._ensure(queue, place, replicas)
+            self._ensure(queue, address, replicas)
         except Blocked as blocked:
             obstacle = blocked.obstacle
             raise
@@ -133,32 +133,32 @@ class KubernetesBackend:
 
     # --- the objects ----------------------------------------------------------------------------
 
-    def _ensure(self, queue: MessageQueue, place: Place, replicas: int) -> None:
+    def _ensure(self, queue: MessageQueue, address: BrokerAddress, replicas: int) -> None:
         image = queue.spec.worker.image or self._settings.image
         if not image:
             text = "spec.worker.image must be given: the operator has no default"
             raise Blocked(Obstacle(Reason.INVALID_SPEC, text))
         before = self._deployment(queue)
-        broker = self._broker(queue, place)
+        broker = self._broker(queue, address)
         self._applier.ensure(kinds.CONFIG_MAPS, config_map(queue))
         self._applier.ensure(kinds.BUDGETS, disruption_budget(queue))
         self._maybe(queue, kinds.POLICIES, network_policy(queue), self._settings.network_policy)
         body = deployment(queue, image=image, broker=broker)
         first = seed(queue, image=image, replicas=_first_replicas(queue))
         self._applier.ensure(kinds.DEPLOYMENTS, body, seed=first)
-        self._scale(queue, place, replicas, before)
+        self._scale(queue, address, replicas, before)
 
-    def _broker(self, queue: MessageQueue, place: Place) -> BrokerRef:
+    def _broker(self, queue: MessageQueue, address: BrokerAddress) -> BrokerSecret:
         """The Secret beside the workers that has the URL; made there when it has to be."""
-        namespace, name = place.secret
-        key, away, ca = place.key, namespace != queue.metadata.namespace, bool(place.ca)
-        for_keda = queue.spec.autoscaling.mode == "KEDA" and bool(parts(place.url, ca=place.ca))
+        namespace, name = address.secret
+        key, away, ca = address.key, namespace != queue.metadata.namespace, bool(address.ca)
+        for_keda = queue.spec.autoscaling.mode == "KEDA" and bool(parts(address.url, ca=address.ca))
         if away or for_keda:
-            body = broker_secret(queue, text=place.text, url=place.url, ca=place.ca)
+            body = broker_secret(queue, text=address.text, url=address.url, ca=address.ca)
             self._applier.ensure_secret(body)
             if away:
                 name, key = body["metadata"]["name"], URL
-        return BrokerRef(name, key, digest=place.digest, ca=ca)
+        return BrokerSecret(name, key, digest=address.digest, ca=ca)
 
     def _maybe(self, queue: MessageQueue, kind: Kind, body: Object | None, wanted: bool) -> None:
         if wanted and body is not None:
@@ -170,15 +170,19 @@ class KubernetesBackend:
     # --- the number of workers ------------------------------------------------------------------
 
     def _scale(
-        self, queue: MessageQueue, place: Place, replicas: int, before: DeploymentSeen | None
+        self,
+        queue: MessageQueue,
+        address: BrokerAddress,
+        replicas: int,
+        before: DeploymentSeen | None,
     ) -> None:
         """Let one, and only one, say how many run: us, KEDA, or whoever else."""
         mode = queue.spec.autoscaling.mode
         seen = self._deployment(queue)
         if mode == "KEDA":
-            login = trigger_authentication(queue, url=place.url, ca=place.ca)
+            login = trigger_authentication(queue, url=address.url, ca=address.ca)
             self._maybe(queue, kinds.AUTHENTICATIONS, login, wanted=True)
-            body = scaled_object(queue, url=place.url, authentication=login is not None)
+            body = scaled_object(queue, url=address.url, authentication=login is not None)
             self._applier.ensure(kinds.SCALED_OBJECTS, body)
             return
         self._maybe(queue, kinds.SCALED_OBJECTS, None, wanted=False)

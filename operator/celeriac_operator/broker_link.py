@@ -188,49 +188,49 @@ def _essence(it: QueueStats) -> tuple[object, ...]:
 class LinkedQueue:
     """One queue: read from what was measured, written through the fence."""
 
-    def __init__(self, link: BrokerLink, name: str, direct: QueueAccess) -> None:
+    def __init__(self, link: BrokerLink, name: str, access: QueueAccess) -> None:
         self._link = link
         self._name = name
-        self._direct = direct
+        self._access = access
 
     def stats(self) -> QueueStats:
-        return self._link.stats(self._name) or self._direct.stats()
+        return self._link.stats(self._name) or self._access.stats()
 
     def declare(self, policy: QueuePolicy) -> int:
         self._link.fence.check()
-        version = self._direct.declare(policy)
+        version = self._access.declare(policy)
         self._link.forget(self._name)
         return version
 
     def promote(self) -> None:
         self._link.fence.check()
-        self._direct.promote()
+        self._access.promote()
 
     def reclaim(self, *, look_only: bool = False) -> None:
         self._link.fence.check()
-        self._direct.reclaim(look_only=look_only)
+        self._access.reclaim(look_only=look_only)
 
     def take_back(self, workers: Collection[str]) -> int:
         self._link.fence.check()
-        return self._direct.take_back(workers)
+        return self._access.take_back(workers)
 
     def trim_dead(self, *, now_ms: int, retention_ms: int) -> int:
         self._link.fence.check()
-        return self._direct.trim_dead(now_ms=now_ms, retention_ms=retention_ms)
+        return self._access.trim_dead(now_ms=now_ms, retention_ms=retention_ms)
 
     def publish(self, messages: Sequence[NewMessage]) -> list[Receipt]:
         self._link.fence.check()
-        return self._direct.publish(messages)
+        return self._access.publish(messages)
 
     def purge(self) -> int:
         self._link.fence.check()
-        return self._direct.purge()
+        return self._access.purge()
 
     def remembered_schedules(self) -> dict[str, datetime]:
-        return self._direct.remembered_schedules()
+        return self._access.remembered_schedules()
 
     def remember_schedules(
         self, times: Mapping[str, datetime], *, forget: Collection[str] = ()
     ) -> None:
         self._link.fence.check()
-        self._direct.remember_schedules(times, forget=forget)
+        self._access.remember_schedules(times, forget=forget)

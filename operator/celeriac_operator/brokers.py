@@ -25,7 +25,7 @@ from celeriac_operator.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BrokerAddress:
     """A queue's broker: its URL, and the Secret and key where it was found."""
 
     secret: Key
@@ -62,25 +62,27 @@ class Brokers:
         *,
         fence: Fence,
         changed: Callable[[Key], None],
+        open_link: Callable[..., BrokerLink] = BrokerLink,
     ) -> None:
         self._settings = settings
         self._secrets = secrets
         self._fence = fence
         self._changed = changed
+        self._open_link = open_link
         self._lock = threading.Lock()
         self._links: dict[str, BrokerLink] = {}
         self._of: dict[Key, BrokerLink] = {}
 
-    def place(self, seen: QueueSeen) -> Place:
+    def address(self, seen: QueueSeen) -> BrokerAddress:
         """Where a queue's broker is. Raises BrokerNotConfigured, or ApiError."""
         given = (seen.spec.get("broker") or {}).get("secretRef")
         if given:
-            return self._place((seen.namespace, given["name"]), given.get("key", "url"))
+            return self._address((seen.namespace, given["name"]), given.get("key", "url"))
         own = (seen.namespace, self._settings.broker_secret)
         beside = (self._settings.namespace, self._settings.broker_secret)
         key = self._settings.broker_secret_key
         if own == beside or self._secrets.read(own) is not None:
-            return self._place(own, key)
+            return self._address(own, key)
         if self._secrets.read(beside) is None:
             self._secrets.distrust(own)
             self._secrets.distrust(beside)
@@ -88,9 +90,9 @@ class Brokers:
                 f"no broker: make the Secret {own[1]} with the key {key} in {own[0]} (or in {beside[0]}, "
                 "for all namespaces), or name another one in spec.broker.secretRef"
             )
-        return self._place(beside, key)
+        return self._address(beside, key)
 
-    def _place(self, secret: Key, key: str) -> Place:
+    def _address(self, secret: Key, key: str) -> BrokerAddress:
         namespace, name = secret
         data = self._secrets.read(secret)
         if data is None:
@@ -110,21 +112,21 @@ class Brokers:
             raise BrokerNotConfigured(
                 f"the key {key} of the Secret {name} in {namespace} is no broker URL: {error}"
             ) from error
-        return Place(secret, key, data[key], url, data.get(CA, "") if url.tls else "")
+        return BrokerAddress(secret, key, data[key], url, data.get(CA, "") if url.tls else "")
 
-    def link(self, seen: QueueSeen, place: Place) -> BrokerLink:
+    def link(self, seen: QueueSeen, address: BrokerAddress) -> BrokerLink:
         """The link to a broker, with this queue among those that it measures."""
         with self._lock:
-            link = self._links.get(place.digest)
+            link = self._links.get(address.digest)
             if link is None:
-                link = BrokerLink(
-                    place.url,
-                    ca=place.ca,
+                link = self._open_link(
+                    address.url,
+                    ca=address.ca,
                     fence=self._fence,
                     changed=self._changed,
-                    refused=lambda: self._secrets.distrust(place.secret),
+                    refused=lambda: self._secrets.distrust(address.secret),
                 )
-                self._links[place.digest] = link
+                self._links[address.digest] = link
             before = self._of.get(seen.queue)
             self._of[seen.queue] = link
             link.include(seen.queue, seen.queue_name)

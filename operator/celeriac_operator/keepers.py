@@ -16,7 +16,7 @@ from celeriac.spec.queue import MessageQueue
 from celeriac.spec.status import MessageQueueStatus
 from celeriac_operator.backend import KubernetesBackend
 from celeriac_operator.broker_link import BrokerLink
-from celeriac_operator.brokers import Brokers, NoBroker, Place
+from celeriac_operator.brokers import BrokerAddress, Brokers, NoBroker
 from celeriac_operator.seen import Key, QueueSeen
 
 
@@ -52,7 +52,7 @@ class Keepers:
         seen: QueueSeen,
         queue: MessageQueue,
         *,
-        place: Place | None,
+        address: BrokerAddress | None,
         why: BrokerNotConfigured | None,
         stored: MessageQueueStatus | None,
     ) -> Kept:
@@ -60,8 +60,8 @@ class Keepers:
 
         A new one begins with the status of the one before it, or else with the ``stored`` one.
         """
-        before, token = self.find(seen), place.digest if place else str(why)
-        link = self._brokers.link(seen, place) if place is not None else None
+        before, token = self.find(seen), address.digest if address else str(why)
+        link = self._brokers.link(seen, address) if address is not None else None
         if before is not None and before.token == token:
             before.keeper.declare(queue)
             return before

@@ -106,7 +106,7 @@ class Operator:
         self._metrics.registry.register(
             Queues(
                 stats=engine.brokers.stats,
-                told=engine.reconciler.told,
+                statuses=engine.reconciler.statuses,
                 brokers=lambda: {it.url.redacted(): it.up for it in engine.brokers.links()},
             )
         )

@@ -21,7 +21,7 @@ from celeriac.control.metrics import (
     scaling_families,
 )
 from celeriac_operator.api import Api
-from celeriac_operator.reconcile import Told
+from celeriac_operator.reconcile import NamedStatus
 from celeriac_operator.seen import Key
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -81,19 +81,19 @@ class _Requests(Collector):
 class Queues(Collector):
     """The metrics of all queues.
 
-    ``told`` has every resource, also one that is stalled before anything was measured; two that name one
-    queue are told apart by the label ``resource``.
+    ``statuses`` has every resource, also one that is stalled before anything was measured; two that name one
+    queue are statuses apart by the label ``resource``.
     """
 
     def __init__(
         self,
         *,
         stats: Callable[[], Mapping[Key, QueueStats]],
-        told: Callable[[], Mapping[Key, Told]],
+        statuses: Callable[[], Mapping[Key, NamedStatus]],
         brokers: Callable[[], Mapping[str, bool]],
     ) -> None:
         self._stats = stats
-        self._told = told
+        self._statuses = statuses
         self._brokers = brokers
 
     def describe(self) -> Iterable[Metric]:
@@ -111,7 +111,7 @@ class Queues(Collector):
         for namespace, some in by_namespace.items():
             for families in (gauge_families, counter_families, histogram_families):
                 _merge(merged, families(some), namespace=namespace)
-        for (namespace, name), it in self._told().items():
+        for (namespace, name), it in self._statuses().items():
             families_of_one = scaling_families({it.queue_name: Scaling.of(it.status)})
             _merge(merged, families_of_one, namespace=namespace, resource=name)
         yield from merged.values()

@@ -24,7 +24,7 @@ from celeriac.spec.status import MessageQueueStatus
 from celeriac_operator import kinds
 from celeriac_operator.api import Api, ApiError
 from celeriac_operator.backend import KubernetesBackend
-from celeriac_operator.brokers import Brokers, Place
+from celeriac_operator.brokers import BrokerAddress, Brokers
 from celeriac_operator.declared import InvalidStored, declared
 from celeriac_operator.keepers import Keepers
 from celeriac_operator.reporting import News, Reporter
@@ -57,7 +57,7 @@ class NotPurged(CeleriacError, RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class NamedStatus:
     """What was last said of a resource: the queue it names, and its status."""
 
     queue_name: str
@@ -87,12 +87,12 @@ class Reconciler:
         self._clock = clock
         self._keepers = Keepers(backend, brokers, clock)
         self._lock = threading.Lock()
-        self._told: dict[Key, Told] = {}
+        self._statuses: dict[Key, NamedStatus] = {}
 
-    def told(self) -> Mapping[Key, Told]:
+    def statuses(self) -> Mapping[Key, NamedStatus]:
         """What is said of every resource now, written or not."""
         with self._lock:
-            return dict(self._told)
+            return dict(self._statuses)
 
     def look(self, key: Key) -> Look:
         """Look after one queue. Raises ApiError, and Fenced when this replica does not lead."""
@@ -116,11 +116,11 @@ class Reconciler:
                 return Look(self._settings.resync)
             queue = kept.keeper.queue
         self._keep_finalizer(seen, queue)
-        place, why = self._place(seen)
-        if place is not None and (older := self._older(seen, place)) is not None:
+        address, why = self._address(seen)
+        if address is not None and (older := self._older(seen, address)) is not None:
             return self._give_way(seen, queue, older)
         stored = self._reporter.stored(seen)
-        keeper = self._keepers.keep(seen, queue, place=place, why=why, stored=stored).keeper
+        keeper = self._keepers.keep(seen, queue, address=address, why=why, stored=stored).keeper
         keeper.round(problem=problem, ignored=ignored)
         assert keeper.status is not None
         self._tell(seen, keeper.status)
@@ -131,23 +131,23 @@ class Reconciler:
 
     # --- which queue, which broker --------------------------------------------------------------
 
-    def _place(self, seen: QueueSeen) -> tuple[Place | None, BrokerNotConfigured | None]:
+    def _address(self, seen: QueueSeen) -> tuple[BrokerAddress | None, BrokerNotConfigured | None]:
         try:
-            place = self._brokers.place(seen)
+            address = self._brokers.address(seen)
         except BrokerNotConfigured as error:
-            self._backend.place(seen.queue, None)
+            self._backend.reach(seen.queue, None)
             self._brokers.forget(seen.queue)
             return None, error
-        self._backend.place(seen.queue, place)
-        return place, None
+        self._backend.reach(seen.queue, address)
+        return address, None
 
-    def _older(self, seen: QueueSeen, place: Place) -> QueueSeen | None:
+    def _older(self, seen: QueueSeen, address: BrokerAddress) -> QueueSeen | None:
         """Another resource that had this queue of this broker first."""
         for other in self._world.namesakes(seen.queue_name):
             if (other.created, other.uid) >= (seen.created, seen.uid):
                 continue
             try:
-                if self._brokers.place(other).identity == place.identity:
+                if self._brokers.address(other).identity == address.identity:
                     return other
             except BrokerNotConfigured:
                 continue
@@ -176,7 +176,7 @@ class Reconciler:
 
     def _tell(self, seen: QueueSeen, status: MessageQueueStatus) -> None:
         with self._lock:
-            self._told[seen.queue] = Told(seen.queue_name, status)
+            self._statuses[seen.queue] = NamedStatus(seen.queue_name, status)
         self._reporter.report(seen, status)
 
     def _forget(self, key: Key) -> None:
@@ -184,7 +184,7 @@ class Reconciler:
         self._backend.forget(key)
         self._reporter.forget(key)
         with self._lock:
-            self._told.pop(key, None)
+            self._statuses.pop(key, None)
 
     def _again(self, keeper: Keeper) -> float:
         """When to look again, if nobody calls before."""
@@ -255,14 +255,14 @@ class Reconciler:
             raise NotPurged("the annotation celeriac.dev/paused is true")
         queue, _ = declared(seen)
         kept = self._keepers.find(seen)
-        place, why = self._place(seen)
-        if place is not None and (older := self._older(seen, place)) is not None:
+        address, why = self._address(seen)
+        if address is not None and (older := self._older(seen, address)) is not None:
             self._backend.remove(queue)
             raise NotPurged(f"the queue belongs to the MessageQueue {older.name}, which is older")
         if kept is None:
             if why is not None:
                 raise why
-            kept = self._keepers.keep(seen, queue, place=place, why=why, stored=None)
+            kept = self._keepers.keep(seen, queue, address=address, why=why, stored=None)
         # Else with the broker that it had: the Secret may be gone already.
         kept.keeper.declare(queue)
         if kept.keeper.leave():

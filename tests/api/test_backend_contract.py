@@ -14,7 +14,7 @@ from celeriac_operator import kinds
 from celeriac_operator.api import ApiError
 from celeriac_operator.apply import Applier, Blocked
 from celeriac_operator.backend import KubernetesBackend, key_of
-from celeriac_operator.brokers import Place
+from celeriac_operator.brokers import BrokerAddress
 from celeriac_operator.declared import declared
 from celeriac_operator.resources import names
 from celeriac_operator.seen import queue_seen
@@ -109,9 +109,9 @@ class KubernetesHarness:
             made = self.kube.create(kinds.QUEUES, {"metadata": {"name": queue.name}, "spec": spec})
         except ApiError:
             made = self.kube.patch(kinds.QUEUES, queue.name, {"spec": spec})
-        found = declared(queue_seen(made))
-        place = Place((self.kube.namespace, "celeriac-broker"), "url", URL, parse(URL))
-        self.backend.place(key_of(found), place)
+        found, _ = declared(queue_seen(made))
+        address = BrokerAddress((self.kube.namespace, "celeriac-broker"), "url", URL, parse(URL))
+        self.backend.reach(key_of(found), address)
         return found
 
     def heard(self, queue: MessageQueue) -> dict[str, int]:

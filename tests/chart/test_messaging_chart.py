@@ -9,7 +9,7 @@ import yaml
 
 from celeriac.spec.queue import MessageQueue
 from celeriac_messaging.settings import from_environment
-from celeriac_operator.resources.deployment import BrokerRef, deployment
+from celeriac_operator.resources.deployment import BrokerSecret, deployment
 from tests.chart.charts import CHARTS, NAMESPACE, ROOT, Helm, Object, find
 from tests.chart.rules import pod_complaints
 
@@ -52,7 +52,7 @@ def test_all_six_are_there_and_are_those_of_one_machine(helm: Helm) -> None:
 def test_the_operator_makes_restricted_pods_of_them(helm: Helm, claim: str) -> None:
     values = {"persistence": {"existingClaim": claim}, "secretName": "settings"}
     for it in queues(helm.render("messaging", values)).values():
-        broker = BrokerRef("celeriac-broker", "url", digest="0")
+        broker = BrokerSecret("celeriac-broker", "url", digest="0")
         made = deployment(it, image=it.spec.worker.image, broker=broker)
         spec = made["spec"]["template"]["spec"]
         assert [*pod_complaints(spec)] == []

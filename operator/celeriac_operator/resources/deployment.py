@@ -20,7 +20,7 @@ _CA_FOLDER = "/etc/celeriac/broker"
 
 
 @dataclass(frozen=True, slots=True)
-class BrokerRef:
+class BrokerSecret:
     """Where workers find the broker's URL: a Secret beside them."""
 
     secret: str
@@ -31,7 +31,7 @@ class BrokerRef:
     """Whether the Secret has CA certificates too."""
 
 
-def deployment(queue: MessageQueue, *, image: str, broker: BrokerRef) -> Object:
+def deployment(queue: MessageQueue, *, image: str, broker: BrokerSecret) -> Object:
     """Build the Deployment."""
     template = pod_template(queue, image=image, broker=broker)
     return {
@@ -75,7 +75,7 @@ def seed(queue: MessageQueue, *, image: str, replicas: int = 0) -> Object:
     }
 
 
-def pod_template(queue: MessageQueue, *, image: str, broker: BrokerRef) -> Object:
+def pod_template(queue: MessageQueue, *, image: str, broker: BrokerSecret) -> Object:
     """Build the pod template, with what the queue lays over it."""
     over = copy.deepcopy(queue.spec.worker.pod_template)
     own = _pod_spec(queue, image=image, broker=broker)
@@ -96,7 +96,7 @@ def pod_template(queue: MessageQueue, *, image: str, broker: BrokerRef) -> Objec
     return template
 
 
-def _pod_spec(queue: MessageQueue, *, image: str, broker: BrokerRef) -> Object:
+def _pod_spec(queue: MessageQueue, *, image: str, broker: BrokerSecret) -> Object:
     worker = queue.spec.worker
     volumes: list[Object] = [{"name": "tmp", "emptyDir": {}}]
     if broker.ca:
@@ -125,7 +125,7 @@ def _pod_spec(queue: MessageQueue, *, image: str, broker: BrokerRef) -> Object:
     }
 
 
-def _container(queue: MessageQueue, *, image: str, broker: BrokerRef) -> Object:
+def _container(queue: MessageQueue, *, image: str, broker: BrokerSecret) -> Object:
     worker = queue.spec.worker
     mounts: list[Object] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108  # the only writable folder
     if broker.ca:
@@ -160,7 +160,7 @@ def _container(queue: MessageQueue, *, image: str, broker: BrokerRef) -> Object:
     }
 
 
-def _environment(queue: MessageQueue, broker: BrokerRef) -> list[Object]:
+def _environment(queue: MessageQueue, broker: BrokerSecret) -> list[Object]:
     url = {"secretKeyRef": {"name": broker.secret, "key": broker.key}}
     ca = {"name": "CELERIAC_BROKER_CA", "value": f"{_CA_FOLDER}/{broker_secret.CA}"}
     return [

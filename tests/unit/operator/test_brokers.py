@@ -9,7 +9,7 @@ import pytest
 
 from celeriac.control.broker import BrokerNotConfigured
 from celeriac_operator.api import Api, Kind
-from celeriac_operator.brokers import Brokers, Place
+from celeriac_operator.brokers import BrokerAddress, Brokers
 from celeriac_operator.fence import Fence
 from celeriac_operator.secrets import ABSENT_S, FRESH_S, READS_PER_S, Secrets
 from celeriac_operator.seen import Key, QueueSeen, queue_seen
@@ -45,10 +45,10 @@ def stored() -> Stored:
     return Stored()
 
 
-def place(stored: Stored, seen: QueueSeen) -> Place:
+def address(stored: Stored, seen: QueueSeen) -> BrokerAddress:
     settings = Settings(namespace="platform", broker_secret="broker")
     brokers = Brokers(settings, stored.reader(), fence=Fence(), changed=lambda key: None)
-    return brokers.place(seen)
+    return brokers.address(seen)
 
 
 NAMED = {"broker": {"secretRef": {"name": "mine", "key": "address"}}}
@@ -70,7 +70,7 @@ def test_the_nearest_secret_is_taken(
     stored: Stored, raw: Raw, secrets: Any, spec: Any, found: Key
 ) -> None:
     stored.secrets = secrets
-    assert place(stored, queue_seen(raw.queue(**spec))).secret == found
+    assert address(stored, queue_seen(raw.queue(**spec))).secret == found
 
 
 @pytest.mark.parametrize(
@@ -98,16 +98,16 @@ def test_what_is_missing_is_named(
 ) -> None:
     stored.secrets = secrets
     with pytest.raises(BrokerNotConfigured) as refusal:
-        place(stored, queue_seen(raw.queue(**spec)))
+        address(stored, queue_seen(raw.queue(**spec)))
     assert says in str(refusal.value)
 
 
 def test_a_ca_counts_where_there_is_tls(stored: Stored, raw: Raw) -> None:
     seen = queue_seen(raw.queue(**NAMED))
     stored.secrets = {("shop", "mine"): {"address": URL, "ca.crt": "PEM"}}
-    plain = place(stored, seen)
+    plain = address(stored, seen)
     stored.secrets = {("shop", "mine"): {"address": URL.replace(":", "s:", 1), "ca.crt": "PEM"}}
-    secure = place(stored, seen)
+    secure = address(stored, seen)
     assert (plain.ca, secure.ca) == ("", "PEM")
     assert plain.digest != secure.digest
 
@@ -115,9 +115,9 @@ def test_a_ca_counts_where_there_is_tls(stored: Stored, raw: Raw) -> None:
 def test_a_broker_is_the_same_whoever_logs_in(stored: Stored, raw: Raw) -> None:
     seen = queue_seen(raw.queue(**NAMED))
 
-    def at(url: str) -> Place:
+    def at(url: str) -> BrokerAddress:
         stored.secrets = {("shop", "mine"): {"address": url}}
-        return place(stored, seen)
+        return address(stored, seen)
 
     one = at("celeriac://ann:secret@redis.example/0")
     assert one.identity == at("redis://:other@redis.example:6379/0").identity

@@ -11,7 +11,7 @@ from celeriac.broker.message import Histogram, QueueStats
 from celeriac.spec.conditions import Condition, ConditionType, Reason
 from celeriac.spec.status import MessageQueueStatus, ScalingStatus
 from celeriac_operator.metrics import Queues
-from celeriac_operator.reconcile import Told
+from celeriac_operator.reconcile import NamedStatus
 from celeriac_operator.seen import Key
 from celeriac_operator.statuses import stalled
 
@@ -52,10 +52,10 @@ def stats(name: str, ready: int) -> QueueStats:
     )
 
 
-def exposition(measured: dict[Key, QueueStats], told: dict[Key, Told]) -> str:
+def exposition(measured: dict[Key, QueueStats], told: dict[Key, NamedStatus]) -> str:
     registry = CollectorRegistry()
     registry.register(
-        Queues(stats=lambda: measured, told=lambda: told, brokers=lambda: {"redis": True})
+        Queues(stats=lambda: measured, statuses=lambda: told, brokers=lambda: {"redis": True})
     )
     return generate_latest(registry).decode()
 
@@ -68,7 +68,7 @@ def test_queues_of_one_name_in_two_namespaces_stay_apart() -> None:
     status = MessageQueueStatus(
         replicas=1, desired_replicas=2, scaling=ScalingStatus(needed=3), conditions=[READY]
     )
-    text = exposition(measured, {("b", "x"): Told("mail", status)})
+    text = exposition(measured, {("b", "x"): NamedStatus("mail", status)})
     samples = {
         (sample.name, sample.labels.get("namespace"), sample.labels.get("queue")): sample.value
         for family in text_string_to_metric_families(text)
@@ -98,7 +98,10 @@ def test_two_resources_of_one_queue_stay_apart_and_the_stalled_one_is_told() -> 
     second = stalled(
         *(None,), name="second", generation=1, reason=Reason.QUEUE_TAKEN, message="", now=NOW
     )
-    told = {("a", "first"): Told("mail", first), ("a", "second"): Told("mail", second)}
+    told = {
+        ("a", "first"): NamedStatus("mail", first),
+        ("a", "second"): NamedStatus("mail", second),
+    }
     text = exposition({("a", "first"): stats("mail", 1)}, told)
     lines = [line for line in text.splitlines() if line.startswith("mq_queue_condition{")]
     assert len(lines) == len(set(lines)) == 1 + len(second.conditions)

@@ -14,7 +14,7 @@ from celeriac_operator.apply import rendered
 from celeriac_operator.resources import names
 from celeriac_operator.resources.broker_secret import broker_secret
 from celeriac_operator.resources.config_map import config_map, options
-from celeriac_operator.resources.deployment import BrokerRef, deployment, seed
+from celeriac_operator.resources.deployment import BrokerSecret, deployment, seed
 from celeriac_operator.resources.disruption import disruption_budget
 from celeriac_operator.resources.network import network_policy
 from celeriac_operator.resources.scaled_object import scaled_object, trigger_authentication
@@ -27,7 +27,7 @@ REF = {"name": "mail-broker", "key": "url"}
 def built(
     broker_digest: str = "b1", image: str = "shop:1", ca: bool = False, **spec: Any
 ) -> dict[str, Any]:
-    broker = BrokerRef(REF["name"], REF["key"], digest=broker_digest, ca=ca)
+    broker = BrokerSecret(REF["name"], REF["key"], digest=broker_digest, ca=ca)
     return deployment(declare(**spec), image=image, broker=broker)
 
 
