@@ -504,6 +504,10 @@ def test_a_message_is_what_the_settlement_is_about(scene: Scene) -> None:
 
 def test_a_hook_may_reject_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     task = scene.app.tasks["t"]
-    monkeypatch.setattr(type(task), "after_return", raising(Reject("no", requeue=False)))
+
+    def after_return(*_: Any) -> None:
+        raise Reject("no", requeue=False)
+
+    monkeypatch.setattr(type(task), "after_return", after_return)
     outcome = scene.run(lambda task: 1).outcome
     assert isinstance(outcome, DeadLetter) and outcome.reason == "rejected"
