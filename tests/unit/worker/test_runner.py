@@ -26,8 +26,8 @@ from celeriac.broker.message import (
 from celeriac.broker.signing import BadSignature, Keyring, SigningKeys
 from celeriac.client.progress import report_progress
 from celeriac.spec.policies import QueuePolicy
-from celeriac.worker import record
-from celeriac.worker.opening import Opener
+from celeriac.worker import notify
+from celeriac.worker.decoder import Decoder
 from celeriac.worker.runner import AttemptRunner
 from tests.unit.worker.scripted import ScriptedQueue, message
 
@@ -96,12 +96,12 @@ class Scene:
         self.queue = ScriptedQueue()
         self.queue.signing = signing
         self.sink = Sink()
-        self.opener = Opener(self.app, queue=self.queue, hostname="w")
+        self.decoder = Decoder(self.app, queue=self.queue, hostname="w")
         self.runner = AttemptRunner(
             app=self.app,
             queue=self.queue,
             worker="w",
-            opener=self.opener,
+            decoder=self.decoder,
             policy=lambda: POLICY,
             progress_sink=lambda it: self.sink,
         )
@@ -430,7 +430,7 @@ def test_what_became_of_a_message_whose_process_died_is_recorded(
     scene: Scene, heard: list[tuple[str, Any]], outcome: Any, state: str, signal: str
 ) -> None:
     it = message(head=head(ignore_result=False))
-    record.lost(scene.opener, it, outcome, RuntimeError("died"))
+    notify.lost(scene.decoder, it, outcome, RuntimeError("died"))
     assert scene.state() == state
     ((name, told),) = heard
     assert name == signal
@@ -446,7 +446,7 @@ def test_what_became_of_a_message_whose_process_died_is_recorded(
 def test_what_was_dropped_on_the_way_is_recorded_as_revoked(
     scene: Scene, heard: list[tuple[str, Any]], reason: str, expired: bool
 ) -> None:
-    record.dropped(scene.opener, message(head=head(ignore_result=False)), reason)
+    notify.dropped(scene.decoder, message(head=head(ignore_result=False)), reason)
     assert scene.state() == "REVOKED"
     ((name, told),) = heard
     assert (name, told["expired"], told["terminated"]) == ("task_revoked", expired, False)
@@ -459,10 +459,10 @@ def test_what_cannot_be_recorded_is_told_and_harms_nobody(
         raise ConnectionError("results are away")
 
     monkeypatch.setattr(scene.app.backend, "mark_as_revoked", away)
-    record.dropped(scene.opener, message(), "expired")
+    notify.dropped(scene.decoder, message(), "expired")
     assert "t[id-1]: its end was not recorded" in caplog.text
-    record.dropped(scene.opener, message(task="unknown"), "expired")
-    record.lost(scene.opener, message(task="unknown"), Discard("x"), RuntimeError())
+    notify.dropped(scene.decoder, message(task="unknown"), "expired")
+    notify.lost(scene.decoder, message(task="unknown"), Discard("x"), RuntimeError())
 
 
 # --- the runner itself ----------------------------------------------------------------------------------

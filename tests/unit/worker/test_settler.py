@@ -123,7 +123,7 @@ def test_one_thread_at_a_time_settles(make: Make) -> None:
 
     def meanwhile() -> list[bool]:
         settler.add(TWO, 1000, NEAR_S)
-        assert settler.settle(), "the one that is at it leaves ours to the keeper"
+        assert settler.settle(), "the one that is at it leaves ours to the housekeeper"
         return [True]
 
     queue.answers["settle"] = [meanwhile]

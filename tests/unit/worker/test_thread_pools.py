@@ -11,8 +11,9 @@ import redis
 
 from celeriac.broker.message import Claim, Message, Settlement
 from celeriac.worker.consumer import Consumer
-from celeriac.worker.pools.solo import LAST_SETTLE_S, close, run_solo
-from celeriac.worker.pools.threads import keep_claiming, run_threads
+from celeriac.worker.pools.base import LAST_SETTLE_S, close, keep_claiming
+from celeriac.worker.pools.solo import run_solo
+from celeriac.worker.pools.threads import run_threads
 from tests.unit.worker.scripted import (
     NOTHING,
     ManualMachine,

@@ -1,4 +1,4 @@
-"""The keeper, tick by tick, on a clock that the test moves."""
+"""The housekeeper, tick by tick, on a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ import redis
 
 from celeriac.spec.policies import QueuePolicy, RetryPolicy
 from celeriac.worker.consumer import Consumer
-from celeriac.worker.keeper import POLICY_S, RENEWALS_PER_LEASE, STUCK_S, TICK_S, Keeper
+from celeriac.worker.housekeeper import (
+    POLICY_S,
+    RENEWALS_PER_LEASE,
+    STUCK_S,
+    TICK_S,
+    Housekeeper,
+)
 from tests.unit.worker.scripted import (
     LEASE_S,
     ManualMachine,
@@ -28,7 +34,7 @@ PERIOD_S = LEASE_S / RENEWALS_PER_LEASE
 
 
 class Scene:
-    """A consumer that holds messages, and its keeper."""
+    """A consumer that holds messages, and its housekeeper."""
 
     def __init__(self, *numbers: int, runs: int = 0, parent: int = 0, **answers: Any) -> None:
         self.machine = ManualMachine()
@@ -41,7 +47,7 @@ class Scene:
         self.queue.asked.clear()
         self.overrun: list[float] = []
         self.ticks: list[float] = []
-        self.keeper = Keeper(
+        self.housekeeper = Housekeeper(
             self.consumer,
             parent=parent,
             on_tick=lambda: self.ticks.append(self.machine.now),
@@ -49,10 +55,10 @@ class Scene:
         )
 
     def keep(self, seconds: float) -> None:
-        """Let the keeper work for some time."""
-        self.machine.after(seconds, self.keeper.stop)
-        self.keeper.run()
-        self.keeper._stopped.clear()
+        """Let the housekeeper work for some time."""
+        self.machine.after(seconds, self.housekeeper.stop)
+        self.housekeeper.run()
+        self.housekeeper._stopped.clear()
 
     def times(self, name: str) -> int:
         return len(self.queue.told(name))
@@ -60,12 +66,12 @@ class Scene:
 
 def test_it_is_a_thread_which_ends_when_it_is_stopped() -> None:
     scene = Scene()
-    scene.keeper.start()
+    scene.housekeeper.start()
     (thread,) = scene.machine.threads
-    assert thread.started and thread.run == scene.keeper.run
-    scene.keeper.stop()
+    assert thread.started and thread.run == scene.housekeeper.run
+    scene.housekeeper.stop()
     assert thread.joined
-    scene.keeper.run()
+    scene.housekeeper.run()
     assert not scene.ticks
 
 
@@ -197,15 +203,15 @@ def test_its_beat_and_its_ticks_show_that_threads_run() -> None:
     scene = Scene()
     scene.keep(1.0)
     assert 19 <= len(scene.ticks) <= 21
-    assert scene.keeper.beat == scene.ticks[-1]
+    assert scene.housekeeper.beat == scene.ticks[-1]
 
 
 def test_at_the_end_of_the_grace_time_everything_goes_back_and_the_process_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     scene = Scene(1, 2, runs=1)
-    scene.keeper.close_by(scene.machine.now + 1.0)
-    scene.keeper.run()
+    scene.housekeeper.close_by(scene.machine.now + 1.0)
+    scene.housekeeper.run()
     (at,) = scene.overrun
     assert 1.0 <= at <= 1.0 + 2 * TICK_S
     assert scene.queue.asked[-2:] == [("release", (["n1-0"], False)), ("abandon", ("w", []))]
@@ -222,8 +228,8 @@ def test_without_a_deadline_it_goes_on() -> None:
 def test_the_earliest_deadline_counts(order: tuple[float, float]) -> None:
     scene = Scene()
     for seconds in order:
-        scene.keeper.close_by(scene.machine.now + seconds)
-    scene.keeper.run()
+        scene.housekeeper.close_by(scene.machine.now + seconds)
+    scene.housekeeper.run()
     assert scene.overrun[0] < 2
 
 
@@ -238,9 +244,9 @@ def test_when_nobody_says_otherwise_the_process_leaves_without_an_error(
     leaving: Callable[[], list[int]],
 ) -> None:
     scene = Scene()
-    keeper = Keeper(scene.consumer)
-    keeper.close_by(scene.machine.now)
-    keeper.run()
+    housekeeper = Housekeeper(scene.consumer)
+    housekeeper.close_by(scene.machine.now)
+    housekeeper.run()
     assert leaving() == [0]
 
 
