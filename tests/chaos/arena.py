@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
+from celery.concurrency import get_available_pool_names
+
 from celeriac.broker.connection import connect
 from celeriac.broker.embedded import EmbeddedServer
 from celeriac.chaos.faults import Fault
@@ -16,7 +18,10 @@ from celeriac.chaos.scene import LEASE_S, SLOTS, Job, Pool, Scene, work
 from celeriac.spec.pools import POOLS
 from tests.chaos.proxy import Proxy
 
-__all__ = ["LEASE_S", "POOLS", "ROOT", "SLOTS", "Arena", "Job", "Pool", "work"]
+__all__ = ["LEASE_S", "POOLS", "ROOT", "SLOTS", "STOCK_POOLS", "Arena", "Job", "Pool", "work"]
+
+#: Those that stock Celery has too.
+STOCK_POOLS = tuple(pool for pool in POOLS if pool in get_available_pool_names())
 
 ROOT = Path(__file__).parents[2]
 

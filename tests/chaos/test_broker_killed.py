@@ -15,7 +15,7 @@ import pytest
 from celeriac.chaos.checker import Verdict, forgotten
 from celeriac.chaos.processes import Fleet, eventually
 from celeriac.chaos.table import Row
-from tests.chaos.arena import LEASE_S, POOLS, Arena, Job, Pool, work
+from tests.chaos.arena import LEASE_S, POOLS, STOCK_POOLS, Arena, Job, Pool, work
 from tests.chaos.load import all_resume, feeding, resumed_s
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row, stock_row
@@ -129,7 +129,7 @@ def test_a_broker_that_writes_every_second_forgets_the_last_seconds_at_most(
     assert not verdict.unexplained, verdict.unexplained[:5]
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", STOCK_POOLS)
 def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
     arena: Stock = stock_arena(appendfsync="always")
     fleet = arena.fleet(pool, size=WORKERS, supervised=True)

@@ -13,7 +13,7 @@ import pytest
 from celeriac import Job as Call
 from celeriac.chaos.processes import Worker, eventually
 from celeriac.chaos.scene import LEASE_S
-from tests.chaos.arena import POOLS, Arena, Job, Pool, work
+from tests.chaos.arena import POOLS, STOCK_POOLS, Arena, Job, Pool, work
 from tests.chaos.load import feeding
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
@@ -121,7 +121,7 @@ def test_a_worker_with_a_wrong_clock_is_early_and_late_for_nothing(
     assert late < LATE_S
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", STOCK_POOLS)
 def test_stock_celery_beside_it(
     pool: Pool,
     tmp_path: Path,

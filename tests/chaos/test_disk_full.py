@@ -14,7 +14,7 @@ from celeriac import BrokerRefuses
 from celeriac.broker.embedded import EmbeddedServer
 from celeriac.chaos.faults import Fault
 from celeriac.chaos.processes import eventually
-from tests.chaos.arena import LEASE_S, POOLS, Job, Pool, work
+from tests.chaos.arena import LEASE_S, POOLS, STOCK_POOLS, Job, Pool, work
 from tests.chaos.load import all_resume, feeding, resumed_s
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row, stock_row
@@ -134,7 +134,7 @@ def test_a_server_that_writes_always_ends_on_a_full_disk_and_has_promised_nothin
     assert stats.done == verdict.jobs
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", STOCK_POOLS)
 def test_stock_celery_beside_it(pool: Pool, disk: Path, stock_arena: Callable, report: Callable):
     arena: Stock = stock_arena(server=EmbeddedServer(disk / "server"))
     fleet = arena.fleet(pool, size=WORKERS, supervised=True)

@@ -16,7 +16,7 @@ import pytest
 
 from celeriac.chaos.faults import Fault
 from celeriac.chaos.processes import Fleet, eventually
-from tests.chaos.arena import POOLS, Arena, Pool, work
+from tests.chaos.arena import POOLS, STOCK_POOLS, Arena, Pool, work
 from tests.chaos.load import all_resume, feeding, resumed_s
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row, stock_row
@@ -86,7 +86,7 @@ def test_a_failover_loses_only_what_nobody_waited_for(
     assert not verdict.unexplained, verdict.unexplained[:5]
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", STOCK_POOLS)
 def test_stock_celery_beside_it(
     pool: Pool, tmp_path: Path, stock_arena: Callable, report: Callable
 ):

@@ -9,7 +9,7 @@ import pytest
 
 from celeriac.chaos.processes import Worker, eventually
 from celeriac.chaos.sidefile import Run
-from tests.chaos.arena import POOLS, SLOTS, Job, Pool, work
+from tests.chaos.arena import POOLS, SLOTS, STOCK_POOLS, Job, Pool, work
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
 from tests.chaos.settings import scale
@@ -99,7 +99,7 @@ def test_a_worker_that_wakes_up_too_late_is_refused(
     }
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", STOCK_POOLS)
 def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
     arena: Stock = stock_arena()
     frozen = arena.fleet(pool).workers[0]

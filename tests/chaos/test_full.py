@@ -15,7 +15,7 @@ from redis.exceptions import OutOfMemoryError
 from celeriac import BrokerRefuses, BulkInterrupted
 from celeriac import Job as Call
 from celeriac.chaos.processes import eventually
-from tests.chaos.arena import POOLS, Arena, Job, Pool, work
+from tests.chaos.arena import POOLS, STOCK_POOLS, Arena, Job, Pool, work
 from tests.chaos.load import feeding
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row, stock_row
@@ -135,7 +135,7 @@ def test_a_full_broker_refuses_and_is_drained(
     assert taken == [job.id for job in rest]
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", STOCK_POOLS)
 def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
     """Its workers are there before: none starts on a full broker."""
     arena: Stock = stock_arena()

@@ -13,7 +13,7 @@ from signal import SIGSTOP
 import pytest
 
 from celeriac.chaos.processes import Fleet, Worker, eventually
-from tests.chaos.arena import POOLS, Arena, Pool, work
+from tests.chaos.arena import POOLS, STOCK_POOLS, Arena, Pool, work
 from tests.chaos.report import row
 from tests.chaos.settings import scale
 
@@ -70,7 +70,7 @@ def test_a_worker_frozen_and_killed_while_idle_takes_no_job_along(
     assert stats.done == verdict.jobs == trials * (JOBS + 1)
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", STOCK_POOLS)
 def test_stock_celery_loses_jobs_to_it(pool: Pool, stock_arena: Callable, report: Callable):
     arena = stock_arena()
     trials = scale(3, 20)

@@ -12,7 +12,7 @@ import pytest
 from celeriac import Client
 from celeriac.chaos.faults import Fault
 from celeriac.chaos.processes import Worker, eventually
-from tests.chaos.arena import LEASE_S, POOLS, SLOTS, Arena, Pool, work
+from tests.chaos.arena import LEASE_S, POOLS, SLOTS, STOCK_POOLS, Arena, Pool, work
 from tests.chaos.load import all_resume, feeding, resumed_s
 from tests.chaos.ours import Celeriac
 from tests.chaos.proxy import Proxy
@@ -157,7 +157,7 @@ def _back_at_work(arena: Celeriac, worker: Worker, *, within_s: float) -> float:
     return time.monotonic() - since
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", STOCK_POOLS)
 def test_stock_celery_on_cut_connections(pool: Pool, stock_arena: Callable, report: Callable):
     arena: Stock = stock_arena(proxied=True)
     fleet = arena.fleet(pool, size=WORKERS, supervised=True)

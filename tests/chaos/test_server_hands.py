@@ -16,7 +16,7 @@ import redis
 from celeriac.broker.connection import connect
 from celeriac.broker.queue import Queue
 from celeriac.chaos.processes import eventually
-from tests.chaos.arena import LEASE_S, POOLS, SLOTS, Arena, Job, Pool, work
+from tests.chaos.arena import LEASE_S, POOLS, SLOTS, STOCK_POOLS, Arena, Job, Pool, work
 from tests.chaos.load import all_resume, feeding, resumed_s
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row, stock_row
@@ -171,7 +171,7 @@ def test_a_server_that_stands_still_for_longer_than_a_lease_costs_nobody_a_deliv
     assert stats.done == verdict.jobs and stats.redelivered == 0
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", STOCK_POOLS)
 @pytest.mark.parametrize("name", HANDS)
 def test_stock_celery_beside_it(name: str, pool: Pool, stock_arena: Callable, report: Callable):
     arena: Stock = stock_arena(prepare=add_user, user=(USER, PASSWORD))

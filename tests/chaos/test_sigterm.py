@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from celeriac.chaos.processes import Fleet, Worker
-from tests.chaos.arena import POOLS, Arena, Pool
+from tests.chaos.arena import POOLS, STOCK_POOLS, Arena, Pool
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
 from tests.chaos.settings import scale
@@ -85,7 +85,7 @@ def test_a_storm_of_deploys_costs_nobody_a_delivery(
     assert stats.redelivered == 0
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", STOCK_POOLS)
 def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
     arena: Stock = stock_arena()
     rounds = 25

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.chaos.arena import POOLS, SLOTS, Arena, Pool
+from tests.chaos.arena import POOLS, SLOTS, STOCK_POOLS, Arena, Pool
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
 from tests.chaos.settings import scale
@@ -46,7 +46,7 @@ def test_workers_killed_under_load_lose_nothing(
     assert stats.done == verdict.jobs
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", STOCK_POOLS)
 def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
     arena = stock_arena()
     kills = scale(5, 50)
