@@ -8,8 +8,8 @@ A stage begins when the one before has passed. The first, which needs nobody's l
 fails and is never tried again. In the second real processes are killed, frozen and cut off on a clock of
 their own; a test that needed its second try is named at the end: it is to be mended.
 
-Runs in one row go on side by side, since they wait more than they work. What measures time under load has the
-machine for itself.
+Runs in one row go on side by side, and within a run two tests or more, since they wait more than they work:
+for leases, for pods, for what is dead to be missed. No run asks for more than two cores can give.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from pathlib import Path
 from scripts import side_by_side
 from tests.layers import ROOT, WAITING
 
+#: Real processes under load: one test for each of the two cores that CI has.
+IN_PAIRS = ("-n", "2", "--dist", "worksteal")
 _CACHES = ROOT / ".pytest_cache"
 _CLOSING = re.compile(r"^=+ (.*\bin [\d.]+s.*?) =+$")
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
@@ -79,16 +81,10 @@ STAGES = (
         (
             (
                 Run("kubernetes", ("tests/e2e/kubernetes",)),
-                Run("api", ("tests/api", "tests/chart")),
+                Run("api", ("tests/api", "tests/chart", "tests/security", "tests/fuzz")),
             ),
-            (
-                Run(
-                    "processes",
-                    ("tests/e2e", "tests/security", "tests/fuzz"),
-                    (*WAITING, "--ignore=tests/e2e/kubernetes"),
-                ),
-            ),
-            (Run("faults", ("tests/chaos", "tests/simulation")),),
+            (Run("programs", ("tests/e2e",), (*IN_PAIRS, "--ignore=tests/e2e/kubernetes")),),
+            (Run("faults", ("tests/chaos", "tests/simulation"), IN_PAIRS),),
         ),
         second_try=True,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,24 @@ from tests.chaos.ours import Celeriac
 from tests.chaos.settings import LONG, SEED
 from tests.chaos.stock import Stock
 
+_ROW = "line of the table of faults"
 _rows: list[Row] = []
 
 
 @pytest.fixture
-def report() -> Callable[[Row], None]:
+def report(request: pytest.FixtureRequest) -> Callable[[Row], None]:
     """Add a line to the table at the end of the run."""
-    return _rows.append
+    properties = (
+        request.node.user_properties
+    )  # they reach the process that prints, whoever runs the test
+    return lambda row: properties.append((_ROW, asdict(row)))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Take in the lines of a test that has run."""
+    if report.when == "call":
+        lines: list[Any] = [it for name, it in report.user_properties if name == _ROW]
+        _rows.extend(Row(**line) for line in lines)
 
 
 @pytest.fixture

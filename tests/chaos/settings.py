@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import secrets
 
-SEED = os.environ.get("CHAOS_SEED") or str(secrets.randbelow(10**9))
+#: In the environment too, since all processes of a run have one.
+SEED = os.environ.setdefault("CHAOS_SEED", str(secrets.randbelow(10**9)))
 LONG = os.environ.get("CHAOS", "") == "long"
 
 

@@ -18,7 +18,7 @@ from tests.mutants.trees import Tree
 HUNG_S = 60
 PATIENCE_S = 300
 _OPTIONS = ("-x", "-q", "--tb=no", "-p", "no:cacheprovider", f"--timeout={HUNG_S}", *QUICK)
-_NOTICED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+_NOTICED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
