@@ -39,6 +39,15 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert anchor in anchors, f"{target}: no such heading"
 
 
+def test_the_files_that_contributors_are_sent_to_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`((?:src|operator|tests|docs|charts|scripts)/[\w./-]+)`", text)
+    assert len(named) > 40
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    scripts = {path.name for path in (ROOT / "src/celeriac/broker/lua").iterdir()}
+    assert set(re.findall(r"`(\w+\.lua)`", text)) <= scripts
+
+
 def test_generated_parts_are_fresh() -> None:
     assert render_docs.stale() == [], "run `make docs`"
 
