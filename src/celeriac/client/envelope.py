@@ -24,7 +24,7 @@ from celeriac.client.notation import notation
 JSON = "application/json"
 UTF_8 = "utf-8"
 
-_ELSEWHERE = frozenset({"task", "id", "argsrepr", "kwargsrepr", "eta", "expires"})
+_ELSEWHERE = frozenset({"task", "id", "argsrepr", "kwargsrepr", "expires"})
 #: Headers of ours that are an instruction to the publisher and end with it.
 DEDUP_KEY = "celeriac_dedup_key"
 DEDUP_SECONDS = "celeriac_dedup_seconds"
@@ -37,6 +37,7 @@ _LEFT_OUT = _ELSEWHERE | {DEDUP_KEY, DEDUP_SECONDS}
 _DEFAULTS: dict[str, Any] = {
     "lang": "py",
     "shadow": None,
+    "eta": None,
     "group": None,
     "group_index": None,
     "retries": 0,
@@ -47,7 +48,17 @@ _DEFAULTS: dict[str, Any] = {
     "stamped_headers": None,
     "stamps": {},
 }
-_PROPERTIES = ("reply_to", "priority")
+_PROPERTIES = (
+    *("reply_to", "priority"),
+    *(
+        "app_id",
+        "cluster_id",
+        "message_id",
+        "timestamp",
+        "type",
+        "user_id",
+    ),  # of AMQP, for tasks to read
+)
 _NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 Decoded = tuple[dict[str, Any], dict[str, Any], str, str]

@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from celeriac.spec.errors import CeleriacError
 from celeriac.spec.rules import SpecModel
 
 M = TypeVar("M", bound=SpecModel)
 FieldPath = tuple[str | int, ...]
 
 
-class NotUnderstood(ValueError):
+class NotUnderstood(CeleriacError, ValueError):
     """What is stored cannot be used; ``ignored`` are fields that were passed over before that showed."""
 
     def __init__(self, error: ValidationError, ignored: tuple[FieldPath, ...]) -> None:

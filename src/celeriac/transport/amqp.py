@@ -86,6 +86,19 @@ class AMQP(celery_amqp.AMQP):  # type: ignore[misc]
     publisher_pool = producer_pool
 
 
+def declare_bindings(app: Any, name: str) -> None:
+    """Bind a queue of the app's to its exchange on the broker, as Celery's own worker does at start.
+
+    Asks nothing of the broker for a queue without an exchange of its own.
+    """
+    queue = app.amqp.queues.get(name)
+    exchange = None if queue is None else queue.exchange
+    if exchange is None or (exchange.type == "direct" and exchange.name in {"", name}):
+        return
+    with app.connection_for_write() as connection:
+        queue(connection.default_channel).declare()
+
+
 class TaskProducerPool(pools.ProducerPool):  # type: ignore[misc]
     """A pool whose producers take a kombu connection only when they need one."""
 

@@ -11,9 +11,9 @@ a cluster `&{prefix}:kombu:{{prefix}}:/0.celeryev/*` instead (`celeriac.broker.k
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -24,14 +24,12 @@ from kombu.utils.json import dumps
 
 from celeriac.broker.connection import connection_class, connection_pool
 from celeriac.broker.keys import kombu_prefix
-from celeriac.broker.message import NewMessage, Receipt
-from celeriac.client.envelope import task_message
+from celeriac.broker.message import NewMessage
 from celeriac.client.publisher import (
     MessageRefused,
     NotReplicated,
     Publisher,
     check,
-    priority_of,
     publisher_for,
 )
 from celeriac.spec.errors import CeleriacError
@@ -41,12 +39,11 @@ from celeriac.transport.broadcast import (
     revoked_ids,
     tell_unheard,
 )
+from celeriac.transport.messages import bytes_of, must_be_readable, new_message, unbound
 from celeriac.transport.url import FROM_TRANSPORT_OPTIONS, adopt
 
 #: How kombu.common.Broadcast names each consumer's own queue.
 _BROADCAST = "bcast."
-#: What is in the body of every task of Celery's protocol 1, whatever its serializer, and of no result.
-_PROTOCOL_1 = (b"taskset", b"task", b"kwargs", b"callbacks", b"chord")
 
 
 class TaskQueueNotConsumable(CeleriacError, RuntimeError):
@@ -123,14 +120,14 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         if exchange and self.typeof(exchange).type == "fanout":
             return self._publish_to_all(message, exchange, routing_key, is_task=is_task, **options)
         if not is_task:
-            _must_be_readable(message, routing_key)
+            must_be_readable(message, routing_key)
             return super().basic_publish(message, exchange, routing_key, **options)
-        new = _new_message(message)
-        queues = [queue for queue in self._lookup(exchange, routing_key or "") if queue]
+        new = new_message(message)
+        queues = sorted(self._bound(exchange, routing_key or ""))
         if not queues or any(queue.startswith(_BROADCAST) for queue in queues):
             # Celery does not declare a broadcast's exchange when it publishes, and without that it is
             # taken for a direct one, whose messages nobody would ever see.
-            raise _unbound(exchange, routing_key, new)
+            raise unbound(exchange, routing_key, new)
         self._publish_copies(queues, new, options.get("_publish_batch"))
         return None
 
@@ -140,16 +137,16 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         """Publish to a fanout exchange: to those who listen, and a task to the queues bound to it."""
         bound: list[str] = []
         if is_task:
-            new = _new_message(message)
+            new = new_message(message)
             bound = sorted(self._task_queues_of(exchange))
             self._publish_copies(bound, new, options.get("_publish_batch"))
             heard = self._tell(message, exchange, key)
             if not bound and not heard:
-                raise _unbound(exchange, key, new)
+                raise unbound(exchange, key, new)
             return
         method = ""
         if exchange.endswith(".pidbox"):
-            method, arguments = command_of(message["content-type"], _bytes(message["body"]))
+            method, arguments = command_of(message["content-type"], bytes_of(message["body"]))
             if ids := revoked_ids(method, arguments):
                 cancel_everywhere(self.publisher, ids)
         if not self._tell(message, exchange, key):
@@ -162,6 +159,20 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             self._get_publish_topic(exchange, routing_key), dumps(message)
         )
         return heard
+
+    def _bound(self, exchange: str, key: str) -> set[str]:
+        """Name the queues that get a message with this key.
+
+        kombu asks what it knows of the exchange, which is nothing in a process that has not declared it: a
+        topic's messages would be lost there. But its bindings have patterns, and no other's have.
+        """
+        if not exchange:
+            return {key} - {""}
+        return {
+            queue
+            for bound_key, pattern, queue in self.get_table(exchange)
+            if queue and (re.match(pattern, key) if pattern else bound_key == key)
+        }
 
     def _task_queues_of(self, exchange: str) -> Iterator[str]:
         """Name the task queues bound to an exchange: not what single consumers have bound for themselves."""
@@ -298,44 +309,6 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 def _split(topics: list[str]) -> tuple[list[str], list[str]]:
     patterns = [topic for topic in topics if any(sign in topic for sign in "*?[\\")]
     return [topic for topic in topics if topic not in patterns], patterns
-
-
-def _bytes(body: str | bytes) -> bytes:
-    return body.encode() if isinstance(body, str) else bytes(body)
-
-
-def _unbound(exchange: str, routing_key: str, new: NewMessage) -> MessageRefused:
-    nobody = f"no task queue is bound to exchange {exchange!r} with key {routing_key!r}"
-    if not exchange:
-        nobody = "its route names no queue"
-    reason = (
-        f"{nobody}, and Celeriac's workers take no broadcasts: "
-        "send with queue=…, or bind a queue in task_queues"
-    )
-    return MessageRefused(routing_key or exchange, Receipt(new.id, "refused", reason))
-
-
-def _must_be_readable(message: dict[str, Any], queue: str) -> None:
-    """Refuse a task of Celery's first protocol: it would lie in a list that no worker of ours reads."""
-    body = _bytes(message["body"])
-    if all(name in body for name in _PROTOCOL_1):
-        reason = "it is a task of protocol 1, which no worker here reads: set task_protocol = 2"
-        id_ = message["properties"].get("correlation_id") or ""
-        raise MessageRefused(queue, Receipt(id_, "refused", reason))
-
-
-def _new_message(message: dict[str, Any]) -> NewMessage:
-    body, properties = message["body"], message["properties"]
-    return task_message(
-        headers=message["headers"],
-        properties=properties,
-        body=_bytes(body),
-        content_type=message["content-type"],
-        content_encoding=message["content-encoding"],
-        # Here 0 stands for no priority: kombu's producer fills it in.
-        priority=priority_of(properties.get("priority") or None),
-        now=datetime.now(UTC),
-    )
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import lru_cache
 from os import getpid
 from typing import Any
@@ -19,6 +20,7 @@ from celery import Celery, signals
 from celery._state import get_current_worker_task
 from celery.app.task import Task
 from celery.utils.nodenames import gethostname
+from celery.utils.time import maybe_make_aware
 from kombu import Queue
 from kombu.common import Broadcast
 from kombu.serialization import registry
@@ -115,6 +117,7 @@ class FastPath:
             priority,
             plain.time_limit,
             plain.soft_time_limit,
+            self._eta(delay_s),
         )
         message = NewMessage(
             id=id,
@@ -141,6 +144,14 @@ class FastPath:
         result = task.AsyncResult(message.id)
         result.ignored = ignore_result
         return result
+
+    def _eta(self, delay_s: float) -> datetime | None:
+        """When a call is due, for its task to read; the broker goes by its own clock."""
+        if not delay_s:
+            return None
+        app = self._app
+        eta: datetime = maybe_make_aware(app.now() + timedelta(seconds=delay_s), tz=app.timezone)
+        return eta
 
     def _is_quiet(self) -> bool:
         """Whether nobody wants to hear of the call, and no running task is its parent."""
@@ -197,18 +208,27 @@ def _says_little(options: dict[str, Any]) -> bool:
     return True
 
 
-@lru_cache(maxsize=1024, typed=True)
-def _head(
+def _head(*said: Any) -> bytes:
+    """Write the head of a plain call; one that waits is like no other."""
+    return _kept_head(*said) if said[-1] is None else _new_head(*said)
+
+
+def _new_head(
     origin: str,
     reply_to: str,
     ignore_result: bool | None,
     priority: int | None,
     time_limit: float | None,
     soft_time_limit: float | None,
+    eta: datetime | None,
 ) -> bytes:
     headers = {
+        "eta": None if eta is None else eta.isoformat(),
         "timelimit": [time_limit, soft_time_limit],
         "origin": origin,
         "ignore_result": ignore_result,
     }
     return encode(headers, {"reply_to": reply_to, "priority": priority})
+
+
+_kept_head = lru_cache(maxsize=1024, typed=True)(_new_head)

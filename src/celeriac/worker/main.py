@@ -17,8 +17,10 @@ from celery import Celery, signals
 from celery.app.trace import setup_worker_optimizations
 from celery.concurrency import get_implementation
 
+from celeriac.transport.amqp import declare_bindings
 from celeriac.worker import http
 from celeriac.worker.broker_check import BrokerCheck
+from celeriac.worker.celery_names import must_be_runnable, without_effect
 from celeriac.worker.context import WorkerContext
 from celeriac.worker.options import WorkerOptions, check
 from celeriac.worker.pools import pool_class
@@ -31,7 +33,8 @@ def run_worker(app: Celery, options: WorkerOptions) -> int:
     """Run a worker until SIGTERM or SIGINT, then drain it; return its exit code.
 
     Raises BrokerURLError for a bad broker URL, EvictingServer for a broker that deletes messages,
-    ValueError for options that contradict each other, and OSError when the HTTP port is taken.
+    ValueError for options that contradict each other, NotRunnable for an app whose tasks need Celery's own
+    consumer, and OSError when the HTTP port is taken.
     """
     worker = Worker(app, options)
     worker.run()
@@ -105,6 +108,11 @@ class Worker:
         signals.worker_init.send(sender=self)
         soft_s, hard_s = self.context.limits()
         self.pool.warn_of_limits(app, soft_s=soft_s, hard_s=hard_s)
+        must_be_runnable(app)
+        for line in without_effect(app):
+            logger.warning("%s", line)
+        _tell_of_default_queue(app, self.options.queue)
+        declare_bindings(app, self.options.queue)
         if app.steps["worker"] or app.steps["consumer"]:
             logger.warning("custom bootsteps are not run: this worker has a consumer of its own")
 
@@ -192,3 +200,13 @@ class Worker:
             text = "%s is not running here in a prefork child or as a coroutine: not terminated"
             logger.warning(text, message_id)
         return stopped
+
+
+def _tell_of_default_queue(app: Celery, queue: str) -> None:
+    """Parts of a canvas without a queue of their own go to the app's default queue, whoever serves that."""
+    default = app.conf.task_default_queue
+    if default != queue and not app.conf.task_routes:
+        text = (
+            "what this app sends without naming a queue goes to %r (task_default_queue), not to %r"
+        )
+        logger.warning(text, default, queue)

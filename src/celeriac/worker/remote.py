@@ -143,12 +143,6 @@ def _handlers(worker: Controlled, queue: str) -> dict[str, Callable[..., Any]]:
     def shutdown(state: Any, **_: Any) -> None:
         worker.shut_down()
 
-    def refuse(state: Any, *args: Any, **_: Any) -> dict[str, str]:
-        return _DECLARED
-
-    def unsupported(state: Any, *args: Any, **_: Any) -> dict[str, str]:
-        return _UNSUPPORTED
-
     own: dict[str, Callable[..., Any]] = {
         "revoke": revoke,
         "terminate": terminate,
@@ -162,5 +156,17 @@ def _handlers(worker: Controlled, queue: str) -> dict[str, Callable[..., Any]]:
     }
     for name in ("dump_active", "dump_reserved", "dump_schedule"):
         own[name] = own[{"dump_schedule": "scheduled"}.get(name, name.removeprefix("dump_"))]
-    refused = {**dict.fromkeys(_FIXED, refuse), **dict.fromkeys(_NOT_HERE, unsupported)}
+    refused = {
+        **{name: _refusal(name, _DECLARED) for name in _FIXED},
+        **{name: _refusal(name, _UNSUPPORTED) for name in _NOT_HERE},
+    }
     return {**Panel.data, **own, **refused}
+
+
+def _refusal(command: str, answer: dict[str, str]) -> Callable[..., dict[str, str]]:
+    def refuse(state: Any, *args: Any, **_: Any) -> dict[str, str]:
+        # Whoever sent it asks for no answer, by default.
+        logger.warning("control command %r is not done: %s", command, answer["error"])
+        return answer
+
+    return refuse

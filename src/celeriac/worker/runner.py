@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
-from celery.app.trace import build_tracer
+from celery.app import trace
 from celery.exceptions import Ignore, Reject, Retry
 from celery.worker import state as worker_state
 
@@ -127,7 +127,8 @@ class AttemptRunner:
         return self._tracers[task.name]
 
     def _build(self, task: Any) -> Any:
-        tracer = build_tracer(
+        # Looked up now: APMs (Sentry) put theirs in its place when the worker's signals call them.
+        tracer = trace.build_tracer(
             task.name, task, self.app.loader, self.worker, app=self.app, Info=PolicyInfo
         )
         if is_coroutine(task):

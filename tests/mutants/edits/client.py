@@ -23,8 +23,8 @@ EDITS = (
     Edit(
         "who waits for an answer is forgotten",
         _ENVELOPE,
-        '_PROPERTIES = ("reply_to", "priority")',
-        '_PROPERTIES = ("priority",)',
+        '*("reply_to", "priority"),',
+        '*("priority",),',
     ),
     Edit(
         "a task's own word on its result is overruled",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from celeriac.client.envelope import decode, encode, task_message
 
-NAMES = ("group", "group_index", "shadow", "parent_id", "stamped_headers", "origin")
+NAMES = ("eta", "group", "group_index", "shadow", "parent_id", "stamped_headers", "origin")
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 
 
@@ -78,7 +78,7 @@ def test_what_differs_comes_back(headers: dict[str, Any]) -> None:
 def as_a_task_sees_them(headers: dict[str, Any]) -> dict[str, Any]:
     """The request of a running task, less what the broker and the worker say of it."""
     fields = vars(Context(headers)).copy()
-    for name in ("argsrepr", "kwargsrepr", "eta", "expires"):
+    for name in ("argsrepr", "kwargsrepr", "expires"):
         fields.pop(name, None)
     return {**{name: getattr(Context, name) for name in NAMES}, **fields}
 
@@ -125,21 +125,41 @@ def test_the_first_member_of_a_group_keeps_its_place() -> None:
 def test_times_and_copies_of_the_payload_are_left_out() -> None:
     headers = celerys_headers(args=(1,), countdown=5, expires=9)
 
-    assert not {"eta", "expires", "argsrepr", "kwargsrepr", "task", "id"} & set(
+    assert not {"expires", "argsrepr", "kwargsrepr", "task", "id"} & set(
         json.loads(encode(headers))["h"]
     )
+
+
+def test_a_task_can_read_when_it_was_due() -> None:
+    headers = celerys_headers(countdown=5)
+
+    assert decode(encode(headers), "id1", "t.x")[0]["eta"] == headers["eta"]
+    assert "eta" not in decode(encode(celerys_headers()), "id1", "t.x")[0]
 
 
 def test_properties_and_contents_that_differ() -> None:
     head = encode(
         celerys_headers(),
-        {"reply_to": "r", "correlation_id": "c", "priority": 9, "delivery_mode": 2},
+        {
+            "reply_to": "r",
+            "correlation_id": "c",
+            "priority": 9,
+            "delivery_mode": 2,
+            "app_id": "1234",
+            "user_id": "me",
+        },
         "application/x-python-serialize",
         "binary",
     )
 
     assert decode(head, "id1", "t.x")[1:] == (
-        {"reply_to": "r", "correlation_id": "c", "priority": 9},
+        {
+            "reply_to": "r",
+            "correlation_id": "c",
+            "priority": 9,
+            "app_id": "1234",
+            "user_id": "me",
+        },
         "application/x-python-serialize",
         "binary",
     )

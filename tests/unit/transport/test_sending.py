@@ -49,7 +49,15 @@ def kombus(post: Post) -> list[dict[str, Any]]:
 
 def without_the_moment(sent: Sent) -> Sent:
     """An eta is a date, and so a little less than the countdown when it is sent."""
-    return replace(sent, delay_ms=round(sent.delay_ms, -3))
+    headers = {**sent.headers, **({"eta": "then"} if "eta" in sent.headers else {})}
+    return replace(sent, delay_ms=round(sent.delay_ms, -3), headers=headers)
+
+
+def test_a_call_that_waits_says_when_it_is_due(post: Post) -> None:
+    now = datetime.now(UTC)
+    post.app.amqp.fast_path.send(post.tasks["add"], (1,), {}, "id1", {"countdown": 60})
+    eta = datetime.fromisoformat(post.sent[0].headers["eta"])
+    assert timedelta(seconds=59) < eta - now < timedelta(seconds=75)
 
 
 @pytest.mark.parametrize(("task", "options"), PLAIN)

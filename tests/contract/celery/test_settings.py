@@ -1,0 +1,103 @@
+"""Settings, attributes and tools that an app brings along: kept, or told; never passed over in silence."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from celery import Celery
+from contract_worker import Watched
+
+from celeriac.chaos.processes import eventually
+from celeriac.spec.pools import POOLS
+
+APP = ("-A", "contract_conf:app")
+#: Asyncio runs plain functions with the tracer of the others.
+FUNCTION_POOLS = ("solo", "threads", "prefork")
+
+
+@pytest.fixture
+def producer_app(fresh: Watched) -> Any:
+    app = Celery("elsewhere", broker=fresh.broker_url, set_as_current=False)
+    yield app
+    app.close()
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_what_has_no_effect_is_told_at_start(fresh: Watched, pool: str) -> None:
+    settings = {"worker_max_memory_per_child": 60_000, "task_acks_on_failure_or_timeout": False}
+    fresh.start(
+        pool, *APP, CONF_SETTINGS=json.dumps(settings), CONF_TASK=json.dumps({"rate_limit": "2/s"})
+    ).wait_ready()
+
+    for name in (*settings, "rate_limit of conf.look"):
+        assert f"{name}" in fresh.log
+    assert fresh.log.count("has no effect") == 3
+    assert f"goes to 'celery' (task_default_queue), not to '{fresh.name}'" in fresh.log
+
+
+def test_a_task_that_needs_celerys_own_consumer_ends_the_start(fresh: Watched) -> None:
+    fresh.start("solo", *APP, CONF_TASK=json.dumps({"Strategy": "celery_batches:Strategy"}))
+
+    assert fresh.wait() == 2
+    assert "conf.look has a Strategy of its own" in fresh.log
+    assert "Traceback" not in fresh.log
+
+
+@pytest.mark.parametrize("pool", FUNCTION_POOLS)
+def test_what_takes_the_tracers_place_at_start_sees_every_task(
+    fresh: Watched, producer_app: Celery, pool: str
+) -> None:
+    fresh.start(pool, *APP).wait_ready()
+
+    result = producer_app.send_task("conf.look", queue=fresh.name)
+
+    fresh.noted(result, "looked")
+    assert fresh.texts(result) == ["watched", "looked"]
+
+
+def test_a_task_reads_of_its_message_what_celery_tells(
+    fresh: Watched, producer_app: Celery
+) -> None:
+    fresh.start("threads", *APP).wait_ready()
+
+    plain = producer_app.send_task("conf.look", queue=fresh.name)
+    later = producer_app.send_task("conf.look", queue=fresh.name, countdown=1, app_id="1234")
+
+    looked = fresh.noted(plain, "looked")
+    assert (looked["eta"], looked["app_id"]) == (None, None)
+    assert (looked["timelimit"], looked["stamps"]) == ([None, None], {})
+    looked = fresh.noted(later, "looked")
+    assert looked["app_id"] == "1234"
+    due = datetime.fromisoformat(looked["eta"])
+    assert abs(due - datetime.now(due.tzinfo)) < timedelta(seconds=20)
+
+
+def test_a_worker_binds_its_queue_to_the_exchange_that_the_app_declares(
+    fresh: Watched, producer_app: Celery
+) -> None:
+    fresh.start("threads", *APP, CONF_EXCHANGE=f"x-{fresh.name}").wait_ready()
+
+    result = producer_app.send_task(
+        "conf.look", exchange=f"x-{fresh.name}", routing_key="mail.new", exchange_type="topic"
+    )
+
+    fresh.noted(result, "looked")
+
+
+def test_a_control_command_that_is_not_done_is_told_in_the_log(
+    fresh: Watched, producer_app: Celery
+) -> None:
+    fresh.start("threads", *APP).wait_ready()
+    commands = {"rate_limit": ("conf.look", "1/s"), "add_consumer": ("other",)}
+
+    def heard() -> bool:
+        for name, arguments in commands.items():
+            getattr(producer_app.control, name)(*arguments)
+        producer_app.control.revoke_by_stamped_headers({"tenant": ["t1"]})
+        return all(f"control command {it!r} is not done" in fresh.log for it in told)
+
+    told = (*commands, "revoke_by_stamped_headers")
+    eventually(heard, what=lambda: fresh.log)
