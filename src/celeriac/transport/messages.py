@@ -40,7 +40,7 @@ def must_be_readable(message: dict[str, Any], queue: str) -> None:
 
 
 def new_message(message: dict[str, Any]) -> NewMessage:
-    """Make a queue's message of what kombu's producer prepared. Raises ValueError for a bad time or priority."""
+    """Make a queue's message of what kombu prepared. Raises ValueError for a bad time or priority."""
     body, properties = message["body"], message["properties"]
     return task_message(
         headers=message["headers"],
