@@ -67,14 +67,23 @@ def start(server: Server, tmp_path: Path) -> Start:
     return start
 
 
+@pytest.mark.parametrize(
+    ("options", "faults"),
+    [
+        ([], ["kill", "freeze", "term", "child"]),
+        (["--pool", "asyncio"], ["kill", "freeze", "term"]),
+    ],
+    ids=["prefork", "asyncio"],
+)
 def test_every_job_is_accounted_for_and_nothing_is_left(
-    server: Server, start: Start, tmp_path: Path
+    options: list[str], faults: list[str], server: Server, start: Start, tmp_path: Path
 ):
-    process = start("--rounds", "4", "--jobs", "500", "--seed", "7", "-o", "json")
+    rounds = str(len(faults))
+    process = start(*options, "--rounds", rounds, "--jobs", "500", "--seed", "7", "-o", "json")
     out, errors = process.communicate(timeout=150)
     assert process.returncode == 0, errors
     found = json.loads(out)
-    assert found["faults"] == {"kill": 1, "freeze": 1, "term": 1, "child": 1}
+    assert found["faults"] == dict.fromkeys(faults, 1)
     assert found["jobs"] >= 500 and found["lost"] == found["stuck"] == 0
     assert found["runAgain"], "no fault struck a job"
     assert found["conservationLaw"] and found["violations"] == [] and found["seed"] == 7
