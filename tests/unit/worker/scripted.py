@@ -11,11 +11,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count as counted
 from typing import Any, Literal, cast
 
+from celery import Celery
+
 from celeriac.broker.message import DONE, Claim, Lease, Message, Outcome, Settlement
 from celeriac.broker.queue import Queue
 from celeriac.spec.policies import QueuePolicy
 from celeriac.worker.consumer import Consumer
+from celeriac.worker.context import WorkerContext
 from celeriac.worker.machine import Machine
+from celeriac.worker.options import WorkerOptions
 
 LEASE_S = 9.0
 NOTHING = Claim([], version=0)
@@ -67,7 +71,7 @@ class ScriptedQueue(Queue):
         """What a method was asked, call by call."""
         return [asked for it, asked in self.asked if it == name]
 
-    def _answer(self, name: str, asked: object, plain: object) -> Any:
+    def _say(self, name: str, asked: object, plain: object) -> Any:
         self.asked.append((name, asked))
         script = self.answers.get(name)
         if isinstance(script, list):
@@ -81,25 +85,25 @@ class ScriptedQueue(Queue):
         return answer
 
     def claim(self, consumer: str, *, count: int, held: int = 0) -> Claim:
-        answer: Claim = self._answer("claim", (count, held), NOTHING)
+        answer: Claim = self._say("claim", (count, held), NOTHING)
         return answer
 
     def ask_claim(self, consumer: str, *, count: int, held: int = 0) -> Callable[[], Claim]:
-        self._answer("ask_claim", (count, held), None)
-        return lambda: cast("Claim", self._answer("answer", (), NOTHING))
+        self._say("ask_claim", (count, held), None)
+        return lambda: cast("Claim", self._say("answer", (), NOTHING))
 
     def claim_when_woken(
         self, consumer: str, *, count: int, held: int = 0, timeout_s: float
     ) -> Claim:
-        answer: Claim = self._answer("claim_when_woken", (count, held, timeout_s), NOTHING)
+        answer: Claim = self._say("claim_when_woken", (count, held, timeout_s), NOTHING)
         return answer
 
     def renew(self, consumer: str, leases: Iterable[Lease]) -> set[Lease]:
-        answer: set[Lease] = self._answer("renew", (consumer, list(leases)), set())
+        answer: set[Lease] = self._say("renew", (consumer, list(leases)), set())
         return answer
 
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        answer: list[bool] = self._answer("settle", list(settlements), [True] * len(settlements))
+        answer: list[bool] = self._say("settle", list(settlements), [True] * len(settlements))
         return answer
 
     def release(
@@ -110,33 +114,33 @@ class ScriptedQueue(Queue):
         charged: bool = False,
         reason: str = "released",
     ) -> int:
-        answer: int = self._answer("release", (list(leases), charged), 0)
+        answer: int = self._say("release", (list(leases), charged), 0)
         return answer
 
     def take_back_unheard(self, consumer: str, heard: Mapping[str, str]) -> int:
-        answer: int = self._answer("take_back_unheard", dict(heard), 0)
+        answer: int = self._say("take_back_unheard", dict(heard), 0)
         return answer
 
     def abandon(
         self, consumer: str, *, running: Sequence[Lease] | None = None, reason: str = "worker_lost"
     ) -> int:
-        answer: int = self._answer("abandon", (consumer, running), 0)
+        answer: int = self._say("abandon", (consumer, running), 0)
         return answer
 
     def watch(self, *, reclaim: bool = True) -> int:
-        answer: int = self._answer("watch", reclaim, 0)
+        answer: int = self._say("watch", reclaim, 0)
         return answer
 
     def record(self) -> tuple[int, QueuePolicy]:
-        answer: tuple[int, QueuePolicy] = self._answer("record", (), (0, QueuePolicy()))
+        answer: tuple[int, QueuePolicy] = self._say("record", (), (0, QueuePolicy()))
         return answer
 
     def declare(self, policy: QueuePolicy, *, only_if_absent: bool = False) -> int:
-        answer: int = self._answer("declare", (policy, only_if_absent), 1)
+        answer: int = self._say("declare", (policy, only_if_absent), 1)
         return answer
 
     def cancel(self, message_id: str) -> Literal["cancelled", "requested"]:
-        answer: Literal["cancelled", "requested"] = self._answer("cancel", message_id, "requested")
+        answer: Literal["cancelled", "requested"] = self._say("cancel", message_id, "requested")
         return answer
 
 
@@ -232,3 +236,17 @@ class Stopper:
     def __call__(self, it: Message) -> bool:
         self.stopped.append(it)
         return self._can
+
+
+class ScriptedContext(WorkerContext):
+    """A worker whose queue is a scripted one; its children get others, if the test gives some."""
+
+    def __init__(self, app: Celery, *queues: Queue, **options: Any) -> None:
+        self._queues = list(queues)
+        super().__init__(
+            app, WorkerOptions(queue="q", name="w", broker="celeriac://localhost:1", **options)
+        )
+        self.parent = 0
+
+    def _connect(self) -> Queue:
+        return self._queues.pop(0)
