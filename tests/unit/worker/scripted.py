@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count as counted
 from typing import Any, Literal, cast
 
-from celery import Celery
+from celery import Celery, signals
 
 from celeriac.broker.message import DONE, Claim, Lease, Message, Outcome, Settlement
 from celeriac.broker.queue import Queue
@@ -250,3 +251,18 @@ class ScriptedContext(WorkerContext):
 
     def _connect(self) -> Queue:
         return self._queues.pop(0)
+
+
+@contextmanager
+def heard(*names: str) -> Iterator[list[tuple[str, Any]]]:
+    """Hear what Celery's signals of these names say, in order."""
+    said: list[tuple[str, Any]] = []
+    receivers: dict[str, Any] = {}
+    for name in names:
+        receivers[name] = lambda *_, name=name, **told: said.append((name, told))
+        getattr(signals, name).connect(receivers[name], weak=False)
+    try:
+        yield said
+    finally:
+        for name, receiver in receivers.items():
+            getattr(signals, name).disconnect(receiver)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from celery import Celery, signals
+from celery import Celery
 from celery.backends.cache import _DUMMY_CLIENT_CACHE
 from celery.exceptions import Ignore, Reject
 from celery.worker import state as worker_state
@@ -29,7 +29,7 @@ from celeriac.spec.policies import QueuePolicy
 from celeriac.worker import notify
 from celeriac.worker.decoder import Decoder
 from celeriac.worker.runner import AttemptRunner
-from tests.unit.worker.scripted import ScriptedQueue, message
+from tests.unit.worker.scripted import ScriptedQueue, heard, message
 
 POLICY = QueuePolicy.model_validate(
     {
@@ -128,20 +128,9 @@ def scene(alone: None) -> Scene:
 
 
 @pytest.fixture
-def heard() -> Iterator[list[tuple[str, Any]]]:
-    """What Celery's signals said, in order."""
-    said: list[tuple[str, Any]] = []
-    receivers = {}
-    for name in ("task_prerun", "task_failure", "task_retry", "task_revoked", "task_postrun"):
-
-        def receive(sender: Any = None, signal: Any = None, name: str = name, **told: Any) -> None:
-            said.append((name, told))
-
-        receivers[name] = receive
-        getattr(signals, name).connect(receive, weak=False)
-    yield said
-    for name, receive in receivers.items():
-        getattr(signals, name).disconnect(receive)
+def told() -> Iterator[list[tuple[str, Any]]]:
+    with heard("task_prerun", "task_failure", "task_retry", "task_revoked", "task_postrun") as said:
+        yield said
 
 
 def head(**headers: Any) -> bytes:
@@ -196,7 +185,7 @@ def test_ignored_is_done_and_stores_nothing(scene: Scene) -> None:
 
 @pytest.mark.parametrize(("attempt", "delay_s"), [(0, 2), (1, 4)])
 def test_a_failure_runs_again_after_the_policys_wait(
-    scene: Scene, heard: list[tuple[str, Any]], attempt: int, delay_s: int
+    scene: Scene, told: list[tuple[str, Any]], attempt: int, delay_s: int
 ) -> None:
     outcome = scene.run(raising(ValueError("boom")), attempt=attempt).outcome
     assert isinstance(outcome, RetryAt)
@@ -208,10 +197,10 @@ def test_a_failure_runs_again_after_the_policys_wait(
     assert 0 < failure.started_ms <= failure.ended_ms
     assert scene.state() == "RETRY"
     assert scene.hooks == ["retry"]
-    assert [name for name, _ in heard] == ["task_prerun", "task_retry", "task_postrun"]
+    assert [name for name, _ in told] == ["task_prerun", "task_retry", "task_postrun"]
 
 
-def test_the_last_failure_is_a_dead_letter(scene: Scene, heard: list[tuple[str, Any]]) -> None:
+def test_the_last_failure_is_a_dead_letter(scene: Scene, told: list[tuple[str, Any]]) -> None:
     settlement = scene.run(raising(ValueError("boom")), attempt=2)
     outcome = settlement.outcome
     assert isinstance(outcome, DeadLetter)
@@ -220,7 +209,7 @@ def test_the_last_failure_is_a_dead_letter(scene: Scene, heard: list[tuple[str, 
     assert settlement.run_ms is not None
     assert scene.state() == "FAILURE"
     assert sorted(scene.hooks) == ["after FAILURE", "failure"]
-    assert [name for name, _ in heard] == ["task_prerun", "task_failure", "task_postrun"]
+    assert [name for name, _ in told] == ["task_prerun", "task_failure", "task_postrun"]
 
 
 @pytest.mark.parametrize(("attempt", "again"), [(3, True), (4, False)])
@@ -269,7 +258,7 @@ def test_a_result_that_cannot_be_stored_is_a_failure_of_the_attempt(
 # --- it is rejected -------------------------------------------------------------------------------------
 
 
-def test_rejected_for_good_is_a_dead_letter(scene: Scene, heard: list[tuple[str, Any]]) -> None:
+def test_rejected_for_good_is_a_dead_letter(scene: Scene, told: list[tuple[str, Any]]) -> None:
     outcome = scene.run(raising(Reject(ValueError("no good"), requeue=False))).outcome
     assert isinstance(outcome, DeadLetter)
     failure = outcome.failure
@@ -277,7 +266,7 @@ def test_rejected_for_good_is_a_dead_letter(scene: Scene, heard: list[tuple[str,
     assert (outcome.reason, failure.reason) == ("rejected", "rejected")
     assert (failure.error, failure.message) == ("ValueError", "no good")
     assert scene.state() == "FAILURE"
-    assert "task_failure" in [name for name, _ in heard]
+    assert "task_failure" in [name for name, _ in told]
 
 
 def test_rejected_with_requeue_runs_again_at_once_and_is_no_attempt(scene: Scene) -> None:
@@ -405,14 +394,14 @@ def revoked() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("revoked")
-def test_what_was_revoked_does_not_run(scene: Scene, heard: list[tuple[str, Any]]) -> None:
+def test_what_was_revoked_does_not_run(scene: Scene, told: list[tuple[str, Any]]) -> None:
     ran: list[int] = []
     settlement = scene.run(lambda task: ran.append(1))
     assert settlement.outcome == Discard("revoked")
     assert (ran, settlement.run_ms) == ([], None)
     assert scene.state() == "REVOKED"
-    ((name, told),) = heard
-    assert (name, told["terminated"], told["expired"]) == ("task_revoked", False, False)
+    ((name, words),) = told
+    assert (name, words["terminated"], words["expired"]) == ("task_revoked", False, False)
 
 
 # --- what only the queue saw ----------------------------------------------------------------------------
@@ -427,15 +416,15 @@ def test_what_was_revoked_does_not_run(scene: Scene, heard: list[tuple[str, Any]
     ],
 )
 def test_what_became_of_a_message_whose_process_died_is_recorded(
-    scene: Scene, heard: list[tuple[str, Any]], outcome: Any, state: str, signal: str
+    scene: Scene, told: list[tuple[str, Any]], outcome: Any, state: str, signal: str
 ) -> None:
     it = message(head=head(ignore_result=False))
     notify.lost(scene.decoder, it, outcome, RuntimeError("died"))
     assert scene.state() == state
-    ((name, told),) = heard
+    ((name, words),) = told
     assert name == signal
     if state == "REVOKED":
-        assert told["terminated"] is True
+        assert words["terminated"] is True
     elif state == "FAILURE":
         assert scene.hooks == ["failure", "after FAILURE"]
     else:
@@ -444,12 +433,12 @@ def test_what_became_of_a_message_whose_process_died_is_recorded(
 
 @pytest.mark.parametrize(("reason", "expired"), [("expired", True), ("cancelled", False)])
 def test_what_was_dropped_on_the_way_is_recorded_as_revoked(
-    scene: Scene, heard: list[tuple[str, Any]], reason: str, expired: bool
+    scene: Scene, told: list[tuple[str, Any]], reason: str, expired: bool
 ) -> None:
     notify.dropped(scene.decoder, message(head=head(ignore_result=False)), reason)
     assert scene.state() == "REVOKED"
-    ((name, told),) = heard
-    assert (name, told["expired"], told["terminated"]) == ("task_revoked", expired, False)
+    ((name, words),) = told
+    assert (name, words["expired"], words["terminated"]) == ("task_revoked", expired, False)
 
 
 def test_what_cannot_be_recorded_is_told_and_harms_nobody(
