@@ -105,7 +105,7 @@ def test_with_nothing_there_it_sleeps_on_the_server_and_takes_what_wakes_it() ->
     queue = ScriptedQueue(claim_when_woken=[claim_of(1)])
     consumer = consumer_of(queue, slots=3)
     assert consumer.claim()
-    assert queue.told("claim_when_woken") == [(WHEN_WOKEN, 0, LONGEST_WAIT_S)]
+    assert queue.told("claim_when_woken") == [(1, 0, LONGEST_WAIT_S)]
     assert taken(consumer) == message(1)
     consumer.claim()
     assert len(queue.told("claim")) == 2, "the rest is for a claim"
@@ -125,6 +125,10 @@ def test_it_sleeps_until_the_next_message_is_due(due_ms: int, sleeps_s: float) -
     queue = ScriptedQueue(claim=[Claim([], 0, next_due_ms=due_ms)])
     consumer_of(queue).claim()
     assert queue.told("claim_when_woken") == [(WHEN_WOKEN, 0, sleeps_s)]
+
+
+def test_an_idle_worker_asks_seldom_and_notices_soon_that_it_is_to_close() -> None:
+    assert 0.5 < LONGEST_WAIT_S < 2
 
 
 def test_it_does_not_sleep_when_there_may_be_more_nor_when_it_closes() -> None:
@@ -254,6 +258,14 @@ def test_an_answer_that_does_not_come_is_taken_back() -> None:
     assert [it for it, _ in queue.asked][-2:] == ["take_back_unheard", "claim"]
 
 
+def test_a_question_that_was_cut_off_may_have_been_answered_all_the_same() -> None:
+    queue, consumer = holding(1, ask_claim=[AWAY])
+    consumer.claim_ahead()
+    assert not consumer.asking
+    consumer.claim()
+    assert [it for it, _ in queue.asked] == ["ask_claim", "take_back_unheard", "claim"]
+
+
 def test_it_does_not_ask_ahead_without_room_nor_when_it_closes_nor_where_it_cannot() -> None:
     queue, consumer = holding(1, 2, 3)
     consumer.claim_ahead()
@@ -302,8 +314,10 @@ def test_the_lease_of_what_comes_ahead_counts_from_the_asking(machine: ManualMac
     begun(consumer)
     machine.now += 1
     consumer.claim_ahead()
-    machine.now += LEASE_S + 1
+    machine.now += 0.9 * LEASE_S
     consumer.claim()
+    assert not consumer.stale
+    machine.now += 0.2 * LEASE_S
     assert consumer.stale
 
 

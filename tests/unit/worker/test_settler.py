@@ -45,6 +45,11 @@ def test_it_is_time_when_the_first_has_waited(make: Make) -> None:
     assert settler.add(TWO, 1000 + 1.1 * SETTLE_AFTER_S, NEAR_S)
 
 
+def test_nobody_waits_for_an_outcome_for_long_and_many_are_settled_together() -> None:
+    assert 0.001 < SETTLE_AFTER_S < 0.02
+    assert 50 < SETTLE_MESSAGES < 500
+
+
 def test_with_a_broker_far_away_it_is_time_once_a_trip(make: Make) -> None:
     settler = make(ScriptedQueue())
     settler.add(ONE, 1000, FAR_S)

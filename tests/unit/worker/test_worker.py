@@ -137,7 +137,12 @@ def test_a_server_that_turns_out_to_delete_messages_ends_the_worker(
     monkeypatch.setattr("celeriac.worker.broker_check._AGAIN_S", 0.01)
     answers = [redis.ConnectionError("away"), EVICTING]
     queue.client = ScriptedRedis(info=lambda *_: answers.pop(0))
-    queue.answers["claim_when_woken"] = lambda: time.sleep(0.01) or NOTHING
+
+    def idle() -> Claim:
+        time.sleep(0.01)
+        return NOTHING
+
+    queue.answers["claim_when_woken"] = idle
     assert run_worker(app, options()) == 1
 
 
@@ -266,23 +271,26 @@ def test_what_was_dropped_is_told_to_celery(app: Celery, queue: ScriptedQueue) -
 
 
 def test_probes_and_metrics() -> None:
-    now = Health(True, True, "ok\n", 3, 1)
-    server = endpoints.server(lambda: now, queue="q", host="127.0.0.1", port=0, quiet=nullcontext())
+    now: list[Health] = []
+    server = endpoints.server(
+        lambda: now[-1], queue="q", host="127.0.0.1", port=0, quiet=nullcontext()
+    )
     server.start()
     port = server.server_address[1]
     try:
-        for now, live, ready in (
-            (now, (200, "ok\n"), (200, "ok\n")),
+        for health, live, ready in (
+            (Health(True, True, "ok\n", 3, 1), (200, "ok\n"), (200, "ok\n")),
             (Health(True, False, "why\n", 3, 1), (200, "ok\n"), (503, "why\n")),
             (Health(False, False, "why\n", 3, 1), (503, "why\n"), (503, "why\n")),
         ):
+            now.append(health)
             assert get(port, "/livez") == live
             assert get(port, "/readyz") == ready
             status, metrics = get(port, "/metrics")
             assert status == 200
             assert 'mq_worker_slots{queue="q"} 3.0' in metrics
             assert 'mq_worker_slots_busy{queue="q"} 1.0' in metrics
-            assert f'mq_worker_ready{{queue="q"}} {float(now.ready)}' in metrics
+            assert f'mq_worker_ready{{queue="q"}} {float(health.ready)}' in metrics
         assert get(port, "/elsewhere")[0] == 404
     finally:
         server.shutdown()
