@@ -227,6 +227,23 @@ def taken(consumer: Consumer) -> Message:
     return it
 
 
+def holding(
+    *numbers: int, machine: ManualMachine | None = None, slots: int = 3, **answers: Any
+) -> tuple[ScriptedQueue, Consumer]:
+    """A consumer that has claimed messages of these numbers."""
+    queue = ScriptedQueue(**{"claim": [claim_of(*numbers)], **answers})
+    consumer = consumer_of(queue, slots=slots, machine=machine)
+    assert consumer.claim()
+    queue.asked.clear()
+    return queue, consumer
+
+
+def begun(consumer: Consumer) -> Any:
+    it = taken(consumer)
+    assert consumer.begin(it)
+    return it
+
+
 class Stopper:
     """What a pool does with a message whose lease is lost: it notes it, and stops it if it can."""
 

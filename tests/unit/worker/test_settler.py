@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -137,6 +138,15 @@ def test_one_thread_at_a_time_settles(make: Make) -> None:
     assert queue.told("settle") == [[ONE]]
     assert len(settler) == 1
     assert settler.settle(), "whoever settles next has the lock"
+    assert len(settler) == 0
+
+
+def test_who_leaves_waits_for_another_thread_that_settles(make: Make) -> None:
+    settler = make(ScriptedQueue())
+    settler.add(ONE, 1000, NEAR_S)
+    settler._settling.acquire()
+    threading.Timer(0.05, settler._settling.release).start()
+    assert settler.settle(wait=True)
     assert len(settler) == 0
 
 
