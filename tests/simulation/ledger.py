@@ -268,12 +268,15 @@ class Ledger:
     def _release(self, asked: Asked, args: Sequence[str], answer: Any) -> None:
         tokens = [a + b for a, b in zip(args[3::2], args[4::2], strict=True)]
         back = [token for token in tokens if token in self.leases]
-        promise(answer == len(back), f"{answer} messages were released, not {len(back)}")
+        promise(answer[0] == len(back), f"{answer[0]} messages were released, not {len(back)}")
+        dead = self.counts["dead"]
         for token in back:
             holder = self.leases[token].holder
             mine = holder == args[0] or self.forgetful
             promise(mine, f"{args[0]} released {token}, which {holder} holds")
             self._put_back(token, charged=args[1] == "1", reason=args[2], late=asked.late)
+        died = self.counts["dead"] - dead
+        promise(answer[1] == died, f"{answer[1]} are said to be dead, not {died}")
 
     def _unheard(self, asked: Asked, args: Sequence[str], answer: Any) -> None:
         heard = zip(args[2::2], args[3::2], strict=True)

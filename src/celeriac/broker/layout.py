@@ -24,8 +24,9 @@ FIELDS = {
     "HEAD": "h",
     "BODY": "b",
 }
-#: What the claim script puts behind them: the stream's letter, the entry's id, why a message was dropped.
-CLAIMED = ("FROM", "ENTRY", "WHY")
+#: What the claim script puts behind them: the stream's letter, the entry's id, '1' when the queue's limit
+#: allows no delivery after this one, and for a dropped message the reason.
+CLAIMED = ("FROM", "ENTRY", "LAST", "WHY")
 
 
 def positions(*names: str) -> tuple[int, ...]:

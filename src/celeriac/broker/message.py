@@ -84,6 +84,8 @@ class Message:
     """Deliveries that ended with their worker's death."""
     expires_ms: int
     history: bytes
+    last: bool = False
+    """Whether the queue's limit allows no delivery after this one."""
 
     @property
     def isolated(self) -> bool:

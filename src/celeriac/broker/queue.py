@@ -376,7 +376,17 @@ class Queue:
         args: list[Argument] = [consumer, "1" if charged else "0", reason]
         for lease in leases:
             args += (lease[0], lease[1:])
-        return int(self._run("release", *args)) if len(args) > 3 else 0
+        return int(self._run("release", *args)[0]) if len(args) > 3 else 0
+
+    def charge(
+        self, consumer: str, lease: Lease, *, reason: str = "worker_lost"
+    ) -> Literal["ready", "dead", "lost"]:
+        """Take back the message that a consumer died of, and say what became of it.
+
+        It is ``ready`` again, or ``dead`` of the delivery limit; ``lost`` when the lease was no longer held.
+        """
+        back, dead = self._run("release", consumer, "1", reason, lease[0], lease[1:])
+        return "lost" if not back else "dead" if dead else "ready"
 
     def take_back_unheard(self, consumer: str, heard: Mapping[str, str]) -> int:
         """Make ready again, free of charge, what a claim handed out in an answer that got lost.

@@ -82,12 +82,14 @@ def claimed(answer: Any) -> Claim:
 
 _times = itemgetter(*positions("ENQUEUED", "EXPIRES"))
 _counts = itemgetter(*positions("ATTEMPT", "DELIVERY", "LOST"))
-_texts = itemgetter(*positions("P", "ID", "TASK", "HISTORY", "HEAD", "BODY", "FROM", "ENTRY"))
+_texts = itemgetter(
+    *positions("P", "ID", "TASK", "HISTORY", "HEAD", "BODY", "FROM", "ENTRY", "LAST")
+)
 (_WHY,) = positions("WHY")
 
 
 def _message(row: list[bytes]) -> Message:
-    priority, id_, task, history, head, body, letter, raw = _texts(row)
+    priority, id_, task, history, head, body, letter, raw, last = _texts(row)
     enqueued, expires = _times(row)
     attempt, delivery, lost = _counts(row)
     entry = raw.decode()
@@ -105,6 +107,7 @@ def _message(row: list[bytes]) -> Message:
         lost=int(lost),
         expires_ms=int(expires),
         history=history,
+        last=last == b"1",
     )
 
 

@@ -116,7 +116,7 @@ class Attempt:
         if not error.requeue:
             return DeadLetter(reason="rejected", failure=failure)
         # A requeue that never ends is a poison message by another name.
-        if self.message.delivery >= self.runner.policy().dead_letter.max_deliveries:
+        if self.message.last:
             return DeadLetter(reason="delivery_limit", failure=failure)
         self.requeued = True
         return RetryAt(delay_ms=0, failure=failure)

@@ -287,3 +287,34 @@ def test_nonsense_about_the_last_look_is_overwritten(queue: Queue) -> None:
     assert queue.watch() == 0
     looked, watched = queue.client.hmget(queue.keys.record, ["looked", "watched"])
     assert looked == watched and int(looked or 0) > 0
+
+
+def test_the_broker_says_what_became_of_a_message_whose_consumer_died(queue: Queue) -> None:
+    queue.declare(policy(deadLetter={"maxDeliveries": 2}))
+    first, neighbour = (one(queue, id_) for id_ in ("poison", "neighbour"))
+
+    assert queue.charge("w", first.lease) == "ready"
+    assert queue.charge("w", first.lease) == "lost"
+    queue.abandon("w", running=[])
+    assert queue.charge("w", neighbour.lease) == "lost"
+
+    (again,) = claim(queue, 10)  # a suspect comes alone
+    assert (again.id, again.lost) == ("poison", 1)
+    assert queue.charge("w", again.lease) == "dead"
+    (letter,) = queue.dead()
+    assert (letter.id, letter.reason, letter.delivery) == ("poison", "delivery_limit", 2)
+    assert [line["reason"] for line in letter.history] == ["worker_lost"] * 2
+    assert [(it.id, it.lost) for it in claim(queue, 10)] == [("neighbour", 0)]
+    assert queue.stats().imbalance == 0
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_delivery_that_is_the_last_is_told_as_such(queue: Queue, most: int) -> None:
+    queue.declare(policy(deadLetter={"maxDeliveries": most}))
+    queue.publish([new("m")])
+    told = []
+    for _ in range(most):
+        (message,) = claim(queue, 1)
+        told.append(message.last)
+        settle(queue, [message], RetryAt(delay_ms=0))
+    assert told == [False] * (most - 1) + [True]

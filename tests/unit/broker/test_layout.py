@@ -75,7 +75,7 @@ def test_who_raises_it_raises_it_everywhere(monkeypatch: pytest.MonkeyPatch) -> 
     assert "'b', b, 'c', c)" in one
     assert "local LAYOUT, WAKE_TOKENS = 2, 7\n" in claim
     assert "'b', 'c'}, 12\n" in claim
-    assert "BODY, COLOUR, FROM, ENTRY, WHY = 1, 2" in claim
+    assert "BODY, COLOUR, FROM, ENTRY, LAST, WHY = 1, 2" in claim
     assert record_fields(QueuePolicy())["layout"] == "2"
 
 
@@ -94,6 +94,7 @@ def test_an_answer_is_read_as_scripts_write_it() -> None:
         "BODY": b"bd",
         "FROM": b"i",
         "ENTRY": b"2000-7",
+        "LAST": b"1",
         "WHY": b"expired",
     }
     row = [values[name] for name in (*layout.FIELDS, *layout.CLAIMED)]
@@ -106,5 +107,6 @@ def test_an_answer_is_read_as_scripts_write_it() -> None:
     assert (message.priority, message.isolated) == ("high", True)
     assert (message.enqueued_ms, message.ready_ms, message.expires_ms) == (1000, 2000, 4000)
     assert (message.attempt, message.delivery, message.lost) == (1, 3, 3)
+    assert message.last
     assert (message.history, message.head, message.body) == (b"{}\n", b"hd", b"bd")
     assert (dropped.id, why) == ("an-id", "expired")

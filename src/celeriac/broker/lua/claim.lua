@@ -6,7 +6,8 @@ local consumer, want, held = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 -- Isolated messages wait for an idle worker; after this long they stop others from claiming more.
 local ISOLATED_PATIENCE_MS = 30000
 
-local record = redis.call('HMGET', RECORD, 'version', 'paused', 'hold', 'order', 'maxMessageBytes', 'layout')
+local record = redis.call(
+  'HMGET', RECORD, 'version', 'paused', 'hold', 'order', 'maxMessageBytes', 'layout', 'maxDeliveries')
 if not record[4] then return redis.error_reply('NOTDECLARED the queue has no record') end
 local refusal = beyond_us(record[6])
 if refusal then return refusal end
@@ -47,7 +48,7 @@ local function drop(letter, entry_id, flat, v)
     reason = 'cancelled'
   end
   discard(reason)
-  v[FROM], v[ENTRY], v[WHY] = letter, entry_id, reason
+  v[FROM], v[ENTRY], v[LAST], v[WHY] = letter, entry_id, '0', reason
   dropped[#dropped + 1] = v
 end
 
@@ -58,7 +59,7 @@ local function hand_out(letter, entry)
     return drop(letter, entry_id, flat, v)
   end
   waits[#waits + 1] = math.max(0, now - entry_ms(entry_id))
-  v[FROM], v[ENTRY] = letter, entry_id
+  v[FROM], v[ENTRY], v[LAST] = letter, entry_id, spent(v[DELIVERY] + 1, record[7]) and '1' or '0'
   out[#out + 1] = v
 end
 

@@ -222,7 +222,13 @@ local function take(key, entry_id, now)
   return v
 end
 
--- Puts a taken message back. A charged one lost its worker: it counts towards the delivery limit.
+-- Whether so many deliveries are all that a queue allows; `most` is its record's maxDeliveries.
+local function spent(deliveries, most)
+  return deliveries >= (tonumber(most or 5) or 5)
+end
+
+-- Puts a taken message back. A charged one lost its worker: it counts towards the delivery limit, and where
+-- that is reached the message is dead, and true comes back.
 local function put_back(v, charged, reason, worker, now)
   if charged then
     v[DELIVERY] = int(v[DELIVERY] + 1)
@@ -232,13 +238,13 @@ local function put_back(v, charged, reason, worker, now)
       reason = reason, worker = worker, attempt = tonumber(v[ATTEMPT]),
       delivery = tonumber(v[DELIVERY]), endedMs = now,
     }))
-    local limit = tonumber(redis.call('HGET', RECORD, 'maxDeliveries') or 5) or 5
-    if tonumber(v[LOST]) >= limit then
+    if spent(tonumber(v[LOST]), redis.call('HGET', RECORD, 'maxDeliveries')) then
       make_dead(v, 'delivery_limit')
-      return
+      return true
     end
   end
   make_ready(v)
+  return false
 end
 
 local function expired(v, now)

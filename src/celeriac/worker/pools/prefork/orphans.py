@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from celeriac.broker.message import DeadLetter, Message, Outcome, Settlement
 from celeriac.broker.queue import Queue
@@ -22,6 +22,9 @@ from celeriac.worker.pools.prefork.scoreboard import Running
 
 #: Told what became of a message that its process did not live to end: (message, outcome, why).
 OnEnded = Callable[[Message, Outcome, Exception], None]
+
+#: What became of the message that an orphan ran, as the broker says; lost: it was no longer the orphan's.
+Fate = Literal["settled", "ready", "dead", "lost"]
 
 _POLL_S = 0.02
 
@@ -61,12 +64,11 @@ class Orphans:
         while self._waiting:
             orphan = self._waiting[0]
             # Repeated whole after trouble: what was settled already is then refused by its lease.
-            ours = self._steward.link.ask(partial(_take_back, self._steward.queue, orphan))
-            if ours is None:
+            fate = self._steward.link.ask(partial(_take_back, self._steward.queue, orphan))
+            if fate is None:
                 return
             self._waiting.popleft()
-            if ours:
-                self._tell(orphan)
+            self._tell(orphan, fate)
 
     def wait(self, timeout_s: float) -> None:
         """Wait until another thread has taken all back and everything is told."""
@@ -76,13 +78,13 @@ class Orphans:
         for thread in self._telling:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
-    def _tell(self, orphan: Orphan) -> None:
+    def _tell(self, orphan: Orphan, fate: Fate) -> None:
         running, error = orphan.running, orphan.error
         if running is None or error is None:
             return
-        if orphan.settlement is not None:
+        if fate == "settled" and orphan.settlement is not None:
             outcome = orphan.settlement.outcome
-        elif running.message.lost + 1 >= self._steward.policy().dead_letter.max_deliveries:
+        elif fate == "dead":
             outcome = DeadLetter(reason="delivery_limit")
         else:
             return  # it runs again, and no attempt has ended
@@ -98,13 +100,13 @@ class Orphans:
             self._on_ended(message, outcome, error)
 
 
-def _take_back(queue: Queue, orphan: Orphan) -> bool:
-    """Return everything an orphan held; whether what it ran was still its own."""
+def _take_back(queue: Queue, orphan: Orphan) -> Fate:
+    """Return everything an orphan held, and say what became of what it ran."""
+    fate: Fate = "lost"
     if orphan.settlement is not None:
         (ours,) = queue.settle([orphan.settlement])
-        queue.abandon(orphan.consumer, running=[])
-        return ours
-    charged = [] if orphan.running is None else [orphan.running.message.lease]
-    ours = bool(charged) and not queue.renew(orphan.consumer, charged)
-    queue.abandon(orphan.consumer, running=charged)
-    return ours
+        fate = "settled" if ours else "lost"
+    elif orphan.running is not None:
+        fate = queue.charge(orphan.consumer, orphan.running.message.lease)
+    queue.abandon(orphan.consumer, running=[])
+    return fate
