@@ -49,7 +49,7 @@ LAYERS = {
             "tests/contract/test_connection.py",
             "tests/contract/test_declare.py",
             "tests/contract/test_embedded.py",
-            "tests/contract/test_many.py",
+            "tests/contract/test_bulk_stats.py",
             "tests/contract/test_replication.py",
         ),
     ),

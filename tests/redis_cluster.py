@@ -13,8 +13,8 @@ from typing import Any, Literal, Self, TypeVar
 
 import redis
 
+from celeriac.broker.hash_slots import SLOTS, slot_of
 from celeriac.broker.server_process import free_port
-from celeriac.broker.slots import SLOTS, slot_of
 from celeriac.chaos.processes import eventually
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from redis.cluster import RedisCluster as RedisPysCluster
 from celeriac.broker.message import NewMessage
 from celeriac.broker.queue import Queue
 from celeriac.broker.url import parse
-from celeriac.client.direct import direct_client
+from celeriac.client.pinned import pinned_client
 
 BODY = b"x" * 500
 
@@ -31,8 +31,8 @@ def senders(server: str, cluster: str, queue: str) -> dict[str, Callable[[int], 
     url = parse(cluster)
     theirs: Any = RedisPysCluster(host=url.hosts[0][0], port=url.hosts[0][1], password=url.password)
     return {
-        "one server": _sender(direct_client(parse(server)), queue),
-        "cluster": _sender(direct_client(url), queue),
+        "one server": _sender(pinned_client(parse(server)), queue),
+        "cluster": _sender(pinned_client(url), queue),
         "cluster, by redis-py's client": _sender(theirs, queue),
     }
 

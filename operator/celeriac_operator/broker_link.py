@@ -11,9 +11,9 @@ from datetime import datetime
 import redis
 
 from celeriac.broker import signing
+from celeriac.broker.bulk_stats import BulkStats
 from celeriac.broker.connection import BrokerURL, connect
 from celeriac.broker.eviction import refuse_eviction
-from celeriac.broker.many import ManyQueues
 from celeriac.broker.message import NewMessage, QueueStats, Receipt
 from celeriac.control.broker import QueueAccess, RedisBroker
 from celeriac.spec.policies import QueuePolicy
@@ -51,7 +51,7 @@ class BrokerLink:
         self._broker = RedisBroker(
             self._client, prefix=url.prefix, signing=signing.from_environment()
         )
-        self._many = ManyQueues(self._client, prefix=url.prefix)
+        self._many = BulkStats(self._client, prefix=url.prefix)
         self._lock = threading.Lock()
         self._names: dict[Key, str] = {}
         self._found: dict[str, tuple[float, QueueStats | redis.RedisError]] = {}

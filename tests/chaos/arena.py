@@ -84,8 +84,8 @@ class Arena(Scene):
         return self
 
     def __exit__(self, *_: object) -> None:
-        for fleet in self.fleets:
-            fleet.end()
+        for worker_set in self.worker_sets:
+            worker_set.end()
         self.close()
         if self.proxy is not None:
             self.proxy.stop()

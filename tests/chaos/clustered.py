@@ -122,8 +122,8 @@ class Clustered(Scene):
         self._replicated.start()
 
     def __exit__(self, *_: object) -> None:
-        for fleet in self.fleets:
-            fleet.end()
+        for worker_set in self.worker_sets:
+            worker_set.end()
         self._replicated.stop()
         self.client.close()
         self._redis.close()

@@ -12,7 +12,7 @@ from itertools import count
 from random import Random
 from typing import Protocol
 
-from celeriac.chaos.processes import Fleet, eventually
+from celeriac.chaos.processes import WorkerSet, eventually
 from celeriac.chaos.scene import Scene
 from tests.chaos.arena import Job, work
 from tests.chaos.ours import Celeriac
@@ -55,13 +55,13 @@ def feeding(arena: Fed, jobs: list[Job], *, seconds: float) -> Iterator[None]:
     assert not thread.is_alive(), "the producer is stuck"
 
 
-def all_resume(arena: Celeriac, fleet: Fleet) -> None:
+def all_resume(arena: Celeriac, worker_set: WorkerSet) -> None:
     """Every worker that was there in the beginning serves again."""
-    assert [worker.code for worker in fleet.workers] == [None] * len(fleet.workers), (
+    assert [worker.code for worker in worker_set.workers] == [None] * len(worker_set.workers), (
         "a worker has left"
     )
     since, rounds = time.monotonic(), count()
-    groups = {worker.group for worker in fleet.workers}
+    groups = {worker.group for worker in worker_set.workers}
 
     def seen() -> bool:
         # Again and again: a worker that is quick may take all that there is.

@@ -14,7 +14,7 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Self
 
-from celeriac.chaos.processes import Command, Fleet, eventually
+from celeriac.chaos.processes import Command, WorkerSet, eventually
 
 _CGROUPS = Path("/sys/fs/cgroup/memory")  # version 1; version 2 has one tree, which systemd rules
 _LOOK_EVERY_S = 0.01
@@ -34,7 +34,7 @@ class Limit:
     def __init__(self, limit_bytes: int) -> None:
         self._bytes = limit_bytes
         self._group = _CGROUPS / f"celeriac-{uuid.uuid4().hex[:8]}"
-        self._fleets: list[Fleet] = []
+        self._worker_sets: list[WorkerSet] = []
         self._killed = 0
         self._over = threading.Event()
         self.kind = "guard"
@@ -48,8 +48,8 @@ class Limit:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        for fleet in self._fleets:
-            fleet.end()  # a group with processes in it cannot be removed
+        for worker_set in self._worker_sets:
+            worker_set.end()  # a group with processes in it cannot be removed
         if self.kind == "cgroup":
             eventually(self._removed, within_s=10, what="its processes are gone")
 
@@ -64,11 +64,11 @@ class Limit:
             return command
         return after(f"echo $$ > {self._group}/cgroup.procs", command)
 
-    def watch(self, fleet: Fleet) -> None:
-        """Keep the limit for a fleet, where the kernel does not."""
-        self._fleets.append(fleet)
+    def watch(self, worker_set: WorkerSet) -> None:
+        """Keep the limit for a set of workers, where the kernel does not."""
+        self._worker_sets.append(worker_set)
         if self.kind == "guard":
-            threading.Thread(target=self._guard, args=(fleet,), daemon=True).start()
+            threading.Thread(target=self._guard, args=(worker_set,), daemon=True).start()
 
     @property
     def kills(self) -> int:
@@ -78,9 +78,11 @@ class Limit:
         told = (self._group / "memory.oom_control").read_text().split()
         return int(told[told.index("oom_kill") + 1])
 
-    def _guard(self, fleet: Fleet) -> None:
+    def _guard(self, worker_set: WorkerSet) -> None:
         while not self._over.wait(_LOOK_EVERY_S):
-            pids = [pid for worker in fleet.serving for pid in (worker.pid, *worker.children())]
+            pids = [
+                pid for worker in worker_set.serving for pid in (worker.pid, *worker.children())
+            ]
             sizes = {pid: _resident_bytes(pid) for pid in pids}
             if sum(sizes.values()) > self._bytes:
                 with suppress(ProcessLookupError):

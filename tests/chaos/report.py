@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from celeriac.chaos.checker import Verdict
-from celeriac.chaos.processes import Fleet
+from celeriac.chaos.processes import WorkerSet
 from celeriac.chaos.scene import Pool, Scene
 from celeriac.chaos.table import Row
 from tests.chaos.load import resumed_s
@@ -40,13 +40,13 @@ def stock_row(
     fault: str,
     arena: Stock,
     pool: Pool,
-    fleet: Fleet,
+    worker_set: WorkerSet,
     *,
     faults: int,
     ends: Iterable[float] = (),
     note: str = "",
 ) -> Row:
     """Make stock Celery's line; ``ends`` are when its faults were over (monotonic seconds)."""
-    left = f"{note}{len(fleet.ended)} workers left for good"
+    left = f"{note}{len(worker_set.ended)} workers left for good"
     recovery_s = resumed_s(arena, ends)
     return row(fault, arena, pool, arena.verdict(), faults=faults, recovery_s=recovery_s, note=left)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from celeriac.chaos.checker import Verdict, forgotten
-from celeriac.chaos.processes import Fleet, eventually
+from celeriac.chaos.processes import WorkerSet, eventually
 from celeriac.chaos.table import Row
 from tests.chaos.arena import LEASE_S, POOLS, STOCK_POOLS, Arena, Job, Pool, work
 from tests.chaos.load import all_resume, feeding, resumed_s
@@ -28,13 +28,13 @@ EVERYSEC_S = 2.0
 
 
 def _kill_often(
-    arena: Arena, fleet: Fleet, *, kills: int, harm: Callable[[], None] | None = None
+    arena: Arena, worker_set: WorkerSet, *, kills: int, harm: Callable[[], None] | None = None
 ) -> None:
     """Kill the broker while workers are at work and the producer publishes."""
     for number in range(kills):
         since = time.monotonic()
         eventually(partial(arena.ended_since, since), within_s=10, what="a worker resumes")
-        arena.catch_busy(fleet)
+        arena.catch_busy(worker_set)
         time.sleep(arena.random.uniform(0.3, 1.0))
         # The first time, it stays away for longer than a lease.
         down_s = arena.random.uniform(0, 0.3) if number else LEASE_S + 0.5
@@ -51,13 +51,13 @@ def test_a_broker_that_writes_always_forgets_nothing_when_killed(
     pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena(appendfsync="always")
-    fleet = arena.fleet(pool, size=WORKERS)
+    worker_set = arena.worker_set(pool, size=WORKERS)
     kills = scale(2, 10)
     jobs = work(scale(10_000, 20_000), ms=lambda: arena.random.choice([0, 0, 1]))
     arena.send_surely([Job("long", args=(2500 + 1000 * LEASE_S,))])  # runs through the long outage
     with feeding(arena, jobs, seconds=1.5 * kills):
-        _kill_often(arena, fleet, kills=kills)
-    all_resume(arena, fleet)
+        _kill_often(arena, worker_set, kills=kills)
+    all_resume(arena, worker_set)
     stats = arena.drained(within_s=300)
     verdict = arena.verdict(dead=arena.dead())
     report(_line("broker SIGKILL, AOF always", arena, pool, verdict, verdict.why))
@@ -110,14 +110,14 @@ def test_a_broker_that_writes_every_second_forgets_the_last_seconds_at_most(
 ):
     arena: Celeriac = celeriac_arena(appendfsync="everysec")
     arena.broker_tail_s = EVERYSEC_S
-    fleet = arena.fleet(pool, size=WORKERS)
+    worker_set = arena.worker_set(pool, size=WORKERS)
     kills = scale(2, 10)
     jobs = work(scale(10_000, 20_000), ms=lambda: arena.random.uniform(0, 1))
     cut = _PowerCut(arena.server.data_dir, lost_s=1.0)
     with feeding(arena, jobs, seconds=1.5 * kills):
-        _kill_often(arena, fleet, kills=kills, harm=cut)
+        _kill_often(arena, worker_set, kills=kills, harm=cut)
     cut.stop()
-    all_resume(arena, fleet)
+    all_resume(arena, worker_set)
     arena.drained(within_s=300, forgetful=True)
     verdict = arena.verdict(dead=arena.dead())
     oldest_s = forgotten(verdict.lost, arena.accepted, arena.journal)
@@ -132,11 +132,11 @@ def test_a_broker_that_writes_every_second_forgets_the_last_seconds_at_most(
 @pytest.mark.parametrize("pool", STOCK_POOLS)
 def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
     arena: Stock = stock_arena(appendfsync="always")
-    fleet = arena.fleet(pool, size=WORKERS, supervised=True)
+    worker_set = arena.worker_set(pool, size=WORKERS, supervised=True)
     jobs = work(10_000, ms=lambda: arena.random.uniform(0, 1))
     with feeding(arena, jobs, seconds=15):
-        _kill_often(arena, fleet, kills=10)
+        _kill_often(arena, worker_set, kills=10)
     arena.drained()
     ends = [fault.until for fault in arena.journal]
     name = "broker SIGKILL, AOF always"
-    report(stock_row(name, arena, pool, fleet, faults=len(ends), ends=ends))
+    report(stock_row(name, arena, pool, worker_set, faults=len(ends), ends=ends))

@@ -25,7 +25,7 @@ def _kill_children(arena: Arena, worker: Worker, kills: int) -> None:
 def test_only_what_a_killed_child_ran_is_charged(celeriac_arena: Callable, report: Callable):
     arena: Celeriac = celeriac_arena()
     kills = scale(15, 100)
-    worker = arena.fleet("prefork").workers[0]
+    worker = arena.worker_set("prefork").workers[0]
     with arena.loaded(scale(10_000, 20_000), ms=lambda: arena.random.uniform(0, 0.8)):
         _kill_children(arena, worker, kills)
     stats = arena.drained(within_s=300)
@@ -50,7 +50,7 @@ def test_only_what_a_killed_child_ran_is_charged(celeriac_arena: Callable, repor
 
 def test_stock_celery_beside_it(stock_arena: Callable, report: Callable):
     arena: Stock = stock_arena()
-    worker = arena.fleet("prefork").workers[0]
+    worker = arena.worker_set("prefork").workers[0]
     with arena.loaded(10_000, ms=lambda: arena.random.uniform(0, 0.8)):
         _kill_children(arena, worker, 100)
     arena.drained()

@@ -52,7 +52,7 @@ class Clock:
         with patch.context() as patched:
             patched.setenv("LD_PRELOAD", str(library))
             patched.setenv("CHAOS_CLOCK", str(self._file))
-            return arena.fleet(pool).workers[0]
+            return arena.worker_set(pool).workers[0]
 
 
 def _send_timed(arena: Celeriac, number: int, count: int) -> dict[str, float]:

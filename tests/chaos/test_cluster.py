@@ -35,7 +35,7 @@ def _harm(arena: Clustered, rounds: int) -> None:
 
 def _all_resume(arena: Clustered) -> None:
     """Every worker that was there in the beginning serves again."""
-    workers = [worker for fleet in arena.fleets for worker in fleet.workers]
+    workers = [worker for worker_set in arena.worker_sets for worker in worker_set.workers]
     assert [worker.code for worker in workers] == [None] * len(workers), "a worker has left"
     since, groups = time.monotonic(), {worker.group for worker in workers}
     for name in arena.queues:
@@ -55,7 +55,7 @@ def test_slots_move_and_primaries_die(
 ):
     arena: Clustered = clustered_arena(binary=kind.binary())
     for name in arena.queues:
-        arena.fleet(pool, "-Q", name)
+        arena.worker_set(pool, "-Q", name)
     rounds, each = scale(1, 8), scale(500, 5_000)
     with ExitStack() as stack:
         for name in arena.queues:
@@ -112,7 +112,7 @@ def test_what_no_replica_had_is_lost_unless_it_must_have_it(
         victim.start()
         arena.cluster.wait_healthy()
     for name in names:
-        arena.fleet("threads", "-Q", name)
+        arena.worker_set("threads", "-Q", name)
     eventually(lambda: not arena.waiting(), within_s=60, what=lambda: f"{arena.waiting()} wait")
     verdict = arena.verdict()
     known, oldest_s = arena.forgotten(verdict.lost)

@@ -81,7 +81,7 @@ def test_a_full_disk_stops_all_and_costs_nothing(
     pool: Pool, server: Kind, disk: Path, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena(server=EmbeddedServer(disk / "server", binary=server.binary()))
-    fleet = arena.fleet(pool, size=WORKERS)
+    worker_set = arena.worker_set(pool, size=WORKERS)
     times, ends = scale(1, 8), []
     jobs = work(scale(2_000, 20_000), ms=lambda: arena.random.choice([0, 0, 1, 5]))
     with feeding(arena, jobs, seconds=4.0 * times):
@@ -95,7 +95,7 @@ def test_a_full_disk_stops_all_and_costs_nothing(
                 assert quiet["aof_last_write_status"] == "err"
             ends.append(time.monotonic())
             eventually(lambda: not _refused(arena), within_s=20, what="it writes again")
-    all_resume(arena, fleet)
+    all_resume(arena, worker_set)
     stats = arena.drained(within_s=scale(60, 300))
     verdict = arena.verdict(dead=arena.dead())
     recovery_s, note = resumed_s(arena, ends), server.name
@@ -111,7 +111,7 @@ def test_a_server_that_writes_always_ends_on_a_full_disk_and_has_promised_nothin
 ):
     server = EmbeddedServer(disk / "server", appendfsync="always")
     arena: Celeriac = celeriac_arena(server=server)
-    fleet = arena.fleet(pool, size=WORKERS)
+    worker_set = arena.worker_set(pool, size=WORKERS)
     times, ends = scale(1, 8), []
     jobs = work(scale(2_000, 20_000), ms=lambda: arena.random.choice([0, 0, 1, 5]))
     with feeding(arena, jobs, seconds=2.0 * times):
@@ -124,7 +124,7 @@ def test_a_server_that_writes_always_ends_on_a_full_disk_and_has_promised_nothin
             ends.append(time.monotonic())
             arena.journal.append(Fault(kind="broker", at=at, until=ends[-1]))
             eventually(lambda: arena.ended_since(ends[-1]), within_s=20, what="work goes on")
-    all_resume(arena, fleet)
+    all_resume(arena, worker_set)
     stats = arena.drained(within_s=scale(60, 300))
     verdict = arena.verdict(dead=arena.dead())
     name, recovery_s = "disk full, AOF always", resumed_s(arena, ends)
@@ -137,7 +137,7 @@ def test_a_server_that_writes_always_ends_on_a_full_disk_and_has_promised_nothin
 @pytest.mark.parametrize("pool", STOCK_POOLS)
 def test_stock_celery_beside_it(pool: Pool, disk: Path, stock_arena: Callable, report: Callable):
     arena: Stock = stock_arena(server=EmbeddedServer(disk / "server"))
-    fleet = arena.fleet(pool, size=WORKERS, supervised=True)
+    worker_set = arena.worker_set(pool, size=WORKERS, supervised=True)
     times, ends = 8, []
     jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1, 5]))
     with feeding(arena, jobs, seconds=4.0 * times), arena.as_admin() as server:
@@ -153,4 +153,4 @@ def test_stock_celery_beside_it(pool: Pool, disk: Path, stock_arena: Callable, r
             ends.append(time.monotonic())
             eventually(lambda: arena.ended_since(ends[-1]), within_s=60, what="work goes on")
     arena.drained(within_s=300)
-    report(stock_row(FAULT, arena, pool, fleet, faults=times, ends=ends))
+    report(stock_row(FAULT, arena, pool, worker_set, faults=times, ends=ends))

@@ -97,7 +97,7 @@ def test_a_redrive_killed_half_way_is_carried_on(
     assert (stats.dead, stats.ready, stats.redriven) == (number - meant, meant, meant)
     left = {letter.id for letter in arena.queue.dead_letters()}
     assert all(int(job[1:]) % 2 == 0 for job in left), "another error was redriven"
-    arena.fleet(pool)
+    arena.worker_set(pool)
     arena.drained(within_s=300)
     verdict = arena.verdict(dead=left)
     name = f"dlq redrive {words[0]} killed"

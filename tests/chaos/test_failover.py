@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from celeriac.chaos.faults import Fault
-from celeriac.chaos.processes import Fleet, eventually
+from celeriac.chaos.processes import WorkerSet, eventually
 from tests.chaos.arena import POOLS, STOCK_POOLS, Arena, Pool, work
 from tests.chaos.load import all_resume, feeding, resumed_s
 from tests.chaos.ours import Celeriac
@@ -36,7 +36,7 @@ WAYS = {
 SHORT = ("as it is", "WAIT 1, min-replicas 1")
 
 
-def _splits(arena: Arena, fleet: Fleet, *, splits: int, jobs: int) -> list[float]:
+def _splits(arena: Arena, worker_set: WorkerSet, *, splits: int, jobs: int) -> list[float]:
     """Split the machines while jobs are sent and run; return when each split was over.
 
     Workers stand still from the election to the end, or they might run at the old primary what is lost with
@@ -51,7 +51,7 @@ def _splits(arena: Arena, fleet: Fleet, *, splits: int, jobs: int) -> list[float
             at = time.monotonic()
             with ExitStack() as still, machines.split(hold_s=0.5) as (old, new):
                 assert old is not new
-                for worker in fleet.workers:
+                for worker in worker_set.workers:
                     still.enter_context(arena.frozen(worker))
             ends.append(time.monotonic())
             arena.journal.append(Fault(kind="failover", at=at, until=ends[-1]))
@@ -66,10 +66,10 @@ def test_a_failover_loses_only_what_nobody_waited_for(
     min_replicas, options = WAYS[way]
     machines = SentinelSet(tmp_path / "machines", min_replicas=min_replicas, options=options)
     arena: Celeriac = celeriac_arena(server=machines)
-    fleet = arena.fleet(pool, size=WORKERS)
+    worker_set = arena.worker_set(pool, size=WORKERS)
     splits = scale(1, 8)
-    ends = _splits(arena, fleet, splits=splits, jobs=scale(1_000, 10_000))
-    all_resume(arena, fleet)
+    ends = _splits(arena, worker_set, splits=splits, jobs=scale(1_000, 10_000))
+    all_resume(arena, worker_set)
     arena.drained(within_s=600, forgetful=True)
     verdict = arena.verdict(dead=arena.dead())
     name, recovery_s = f"failover, {way}", resumed_s(arena, ends)
@@ -91,7 +91,7 @@ def test_stock_celery_beside_it(
     pool: Pool, tmp_path: Path, stock_arena: Callable, report: Callable
 ):
     arena: Stock = stock_arena(server=SentinelSet(tmp_path / "machines"))
-    fleet = arena.fleet(pool, size=WORKERS, supervised=True)
-    ends = _splits(arena, fleet, splits=8, jobs=10_000)
+    worker_set = arena.worker_set(pool, size=WORKERS, supervised=True)
+    ends = _splits(arena, worker_set, splits=8, jobs=10_000)
     arena.drained(within_s=600)
-    report(stock_row("failover, as it is", arena, pool, fleet, faults=8, ends=ends))
+    report(stock_row("failover, as it is", arena, pool, worker_set, faults=8, ends=ends))

@@ -44,7 +44,7 @@ def _freeze(arena: Celeriac | Stock, pool: Pool, frozen: Worker, number: int) ->
         runs = arena.history.read().runs
         caught = [run for run in runs if run.finished is None and run.job in slow]
         assert caught, "nothing ran when it was frozen"
-        healthy = arena.fleet(pool)
+        healthy = arena.worker_set(pool)
         eventually(lambda: arena.finished(arena.accepted), within_s=20, what="a healthy worker")
         arena.drained()
         healthy.drain()
@@ -77,7 +77,7 @@ def test_a_worker_that_wakes_up_too_late_is_refused(
     pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena()
-    frozen = arena.fleet(pool).workers[0]
+    frozen = arena.worker_set(pool).workers[0]
     rounds = scale(1, 5)
     caught: list[Run] = []
     for number in range(rounds):
@@ -102,7 +102,7 @@ def test_a_worker_that_wakes_up_too_late_is_refused(
 @pytest.mark.parametrize("pool", STOCK_POOLS)
 def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
     arena: Stock = stock_arena()
-    frozen = arena.fleet(pool).workers[0]
+    frozen = arena.worker_set(pool).workers[0]
     rounds = 5
     for number in range(rounds):
         _freeze(arena, pool, frozen, number)

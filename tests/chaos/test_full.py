@@ -122,7 +122,7 @@ def test_a_full_broker_refuses_and_is_drained(
     _refusals(arena)
     _limit(arena, 0)
     with _trying(arena, rest, taken):
-        arena.fleet(pool)  # it starts, and works, on the full broker
+        arena.worker_set(pool)  # it starts, and works, on the full broker
         eventually(lambda: arena.ended_since(started), within_s=10, what="workers drain")
     arena.accepted.update(dict.fromkeys(taken, time.monotonic()))
     stats = arena.drained(within_s=scale(60, 300))
@@ -139,7 +139,7 @@ def test_a_full_broker_refuses_and_is_drained(
 def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Callable):
     """Its workers are there before: none starts on a full broker."""
     arena: Stock = stock_arena()
-    fleet = arena.fleet(pool, supervised=True)
+    worker_set = arena.worker_set(pool, supervised=True)
     jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1]))
     with feeding(arena, jobs, seconds=10):
         eventually(lambda: arena.ended_since(0), within_s=10, what="workers work")
@@ -148,4 +148,4 @@ def test_stock_celery_beside_it(pool: Pool, stock_arena: Callable, report: Calla
         time.sleep(10)
         _limit(arena, 2**30)
     arena.drained(within_s=300)
-    report(stock_row(FAULT, arena, pool, fleet, faults=1))
+    report(stock_row(FAULT, arena, pool, worker_set, faults=1))

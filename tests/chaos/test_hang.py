@@ -28,7 +28,7 @@ def test_a_job_that_hangs_in_c_takes_no_neighbour_along(
     jobs = work(scale(1000, 10_000), ms=lambda: arena.random.uniform(0, 1))
     jobs.insert(arena.random.randrange(len(jobs)), Job("hang", "chaos.hang", ("c", HANG_S)))
     arena.send(jobs)
-    fleet = arena.fleet(pool, size=MAX_DELIVERIES + 1)
+    worker_set = arena.worker_set(pool, size=MAX_DELIVERIES + 1)
     stats = arena.drained(within_s=300)
     dead = arena.dead()
     hung = arena.history.read().of("hang")
@@ -46,4 +46,4 @@ def test_a_job_that_hangs_in_c_takes_no_neighbour_along(
     assert [line["reason"] for line in letter.history] == ["lease_expired"] * MAX_DELIVERIES
     assert not verdict.violations()
     assert stats.done == verdict.jobs
-    assert [worker.code for worker in fleet.workers] == [None] * (MAX_DELIVERIES + 1)
+    assert [worker.code for worker in worker_set.workers] == [None] * (MAX_DELIVERIES + 1)

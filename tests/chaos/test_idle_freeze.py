@@ -12,7 +12,7 @@ from signal import SIGSTOP
 
 import pytest
 
-from celeriac.chaos.processes import Fleet, Worker, eventually
+from celeriac.chaos.processes import Worker, WorkerSet, eventually
 from tests.chaos.arena import POOLS, STOCK_POOLS, Arena, Pool, work
 from tests.chaos.report import row
 from tests.chaos.settings import scale
@@ -21,7 +21,7 @@ JOBS = scale(20, 500)
 FAULT = "freeze, push, kill"
 
 
-def _trial(arena: Arena, fleet: Fleet, worker: Worker, number: int) -> Worker:
+def _trial(arena: Arena, worker_set: WorkerSet, worker: Worker, number: int) -> Worker:
     """Freeze and kill one worker, and return the next one."""
     probe = work(1, prefix=f"probe{number}-")
     arena.send(probe)
@@ -33,15 +33,15 @@ def _trial(arena: Arena, fleet: Fleet, worker: Worker, number: int) -> Worker:
     time.sleep(arena.random.uniform(0, 0.2))
     assert not arena.history.read().finished & {job.id for job in jobs}, "it was not frozen"
     arena.kill(worker)
-    fleet.remove(worker)
-    return fleet.add().wait_ready()
+    worker_set.remove(worker)
+    return worker_set.add().wait_ready()
 
 
 def _trials(arena: Arena, pool: Pool, count: int) -> None:
-    fleet = arena.fleet(pool)
-    worker = fleet.workers[0]
+    worker_set = arena.worker_set(pool)
+    worker = worker_set.workers[0]
     for number in range(count):
-        worker = _trial(arena, fleet, worker, number)
+        worker = _trial(arena, worker_set, worker, number)
 
 
 def _recovery_s(arena: Arena) -> float:

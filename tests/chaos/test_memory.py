@@ -58,8 +58,8 @@ def test_the_kernel_kills_what_eats_all_memory_and_only_that_is_charged(
     hungry = _mix(arena, scale(1, 5), chunk_mb=16)
     with Limit(MEMORY) as limit:
         arena.wrap = limit.wrap
-        fleet = arena.fleet(pool, supervised=True)
-        limit.watch(fleet)
+        worker_set = arena.worker_set(pool, supervised=True)
+        limit.watch(worker_set)
         stats = arena.drained(within_s=300)
         kills = limit.kills
     dead = arena.dead()
@@ -85,7 +85,7 @@ def test_the_kernel_kills_what_eats_all_memory_and_only_that_is_charged(
         )
         assert 1 <= runs[job] <= MAX_DELIVERIES
     if pool == "prefork":
-        assert not fleet.ended, "the parent went with its child"
+        assert not worker_set.ended, "the parent went with its child"
     assert not verdict.violations()
     assert stats.done == verdict.jobs
 
@@ -101,7 +101,7 @@ def test_a_refused_allocation_is_an_error_of_that_job_alone(
     arena = limited_arena()
     arena.wrap = _ulimit
     hungry = _mix(arena, scale(2, 10), chunk_mb=64)
-    worker = arena.fleet(pool).workers[0]
+    worker = arena.worker_set(pool).workers[0]
     stats = arena.drained(within_s=300)
     dead = arena.dead()
     verdict = arena.verdict(dead=dead, without=hungry)

@@ -47,12 +47,12 @@ def test_connections_that_are_cut_cost_nothing(
     pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena(proxied=True)
-    fleet = arena.fleet(pool, size=WORKERS)
+    worker_set = arena.worker_set(pool, size=WORKERS)
     cuts = scale(4, 60)
     jobs = work(scale(3_000, 20_000), ms=lambda: arena.random.choice([0, 0, 1, 5]))
     with feeding(arena, jobs, seconds=0.6 * cuts):
         ends = _cut_often(arena, cuts)
-    all_resume(arena, fleet)
+    all_resume(arena, worker_set)
     stats = arena.drained(within_s=scale(60, 300))
     verdict = arena.verdict(dead=arena.dead())
     note = f"{arena.logs('holding what is leased')} times a worker noticed"
@@ -71,14 +71,14 @@ def test_one_percent_of_resets_costs_nothing(
     pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena(proxied=True)
-    fleet = arena.fleet(pool, size=WORKERS)
+    worker_set = arena.worker_set(pool, size=WORKERS)
     network(arena).reset_chance = 0.01
     jobs = work(scale(3_000, 30_000), ms=lambda: arena.random.choice([0, 1, 1, 5]))
     with feeding(arena, jobs, seconds=scale(2, 60)):
         pass
     stats = arena.drained(within_s=120)
     resets, network(arena).reset_chance = network(arena).resets, 0.0
-    all_resume(arena, fleet)
+    all_resume(arena, worker_set)
     arena.drained()
     verdict = arena.verdict(dead=arena.dead())
     report(row("1 % resets", arena, pool, verdict, faults=resets))
@@ -93,7 +93,7 @@ def test_a_far_away_broker_slows_nobody_who_need_not_ask(
     pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena(proxied=True)
-    arena.fleet(pool, size=WORKERS)
+    arena.worker_set(pool, size=WORKERS)
     network(arena).delay_s = 0.15  # there, and back again
     jobs = work(scale(600, 20_000))
     started = time.monotonic()
@@ -118,8 +118,8 @@ def test_a_worker_in_a_black_hole_is_replaced_and_found_out(
 ):
     """Half of the workers hear nothing for longer than a lease; the others have another way."""
     arena: Celeriac = celeriac_arena(proxied=True)
-    lamed = arena.fleet(pool).workers[0]
-    other = arena.fleet(pool, "--broker", arena.server.url).workers[0]
+    lamed = arena.worker_set(pool).workers[0]
+    other = arena.worker_set(pool, "--broker", arena.server.url).workers[0]
     arena.client.close()
     arena.client = Client(arena.server.url)
     with feeding(arena, work(scale(100 + 80 * SLOTS[pool], 12_000), ms=20), seconds=scale(3, 60)):
@@ -160,11 +160,11 @@ def _back_at_work(arena: Celeriac, worker: Worker, *, within_s: float) -> float:
 @pytest.mark.parametrize("pool", STOCK_POOLS)
 def test_stock_celery_on_cut_connections(pool: Pool, stock_arena: Callable, report: Callable):
     arena: Stock = stock_arena(proxied=True)
-    fleet = arena.fleet(pool, size=WORKERS, supervised=True)
+    worker_set = arena.worker_set(pool, size=WORKERS, supervised=True)
     cuts = 60
     jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1, 5]))
     with feeding(arena, jobs, seconds=0.6 * cuts):
         ends = _cut_often(arena, cuts)
     arena.drained()
     note = f"{len(arena.verdict().unexplained)} runs repeated, "
-    report(stock_row("connection cut", arena, pool, fleet, faults=cuts, ends=ends, note=note))
+    report(stock_row("connection cut", arena, pool, worker_set, faults=cuts, ends=ends, note=note))

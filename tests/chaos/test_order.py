@@ -21,7 +21,7 @@ def test_without_a_fault_not_one_job_overtakes_another_of_its_priority(
     celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena()
-    arena.fleet("solo")
+    arena.worker_set("solo")
     for batch in range(5):  # it works while more comes in
         arena.send(_mixed(arena, scale(400, 2_000), f"{batch}-"))
     arena.drained(within_s=300)
@@ -39,9 +39,9 @@ def test_a_killed_consumer_displaces_no_more_than_it_held(
     kills = scale(3, 15)
     arena.send(_mixed(arena, scale(2_000, 10_000), "mixed"))
     with arena.loaded(100, ms=lambda: arena.random.uniform(0, 1)):
-        fleet = arena.fleet("solo", supervised=True)
+        worker_set = arena.worker_set("solo", supervised=True)
         for _ in range(kills):
-            arena.kill(arena.catch_busy(fleet))
+            arena.kill(arena.catch_busy(worker_set))
     arena.drained(within_s=300)
     verdict = arena.verdict(dead=arena.dead(), ordered=True)
     displaced = verdict.out_of_order()

@@ -47,7 +47,7 @@ def test_a_job_that_kills_its_worker_is_stopped_and_its_neighbours_are_unharmed(
     policy = {"deadLetter": {"maxDeliveries": MAX_DELIVERIES}}
     arena: Celeriac = celeriac_arena(policy=policy, takes_back=True)
     poison = _mix(arena, scale(1000, 10_000))
-    arena.fleet(pool, size=1, supervised=True)
+    arena.worker_set(pool, size=1, supervised=True)
     stats = arena.drained(within_s=300)
     dead = arena.dead()
     suicides = _note_suicides(arena, poison)
@@ -72,11 +72,11 @@ def test_stock_celery_runs_such_a_job_for_ever(stock_arena: Callable, report: Ca
     arena = stock_arena()
     healthy = work(100)
     poison = Job("poison-kill", "chaos.die", ("kill",))
-    fleet = arena.fleet("prefork", supervised=True)
+    worker_set = arena.worker_set("prefork", supervised=True)
     arena.send([*healthy[:50], poison, *healthy[50:]])
     seconds = scale(6, 20)
     time.sleep(seconds)
-    fleet.end()
+    worker_set.end()
     suicides = _note_suicides(arena, [poison.id])
     verdict = arena.verdict(without=[poison.id])
     note = f"ran {suicides} times in {seconds} s, and would go on"

@@ -55,7 +55,7 @@ def test_each_message_is_whole_or_absent_and_a_second_try_adds_none(
     assert (receipt.accepted, receipt.duplicates) == (number - arrived, arrived)
     assert {one.id for one in receipt.receipts} == set(ids(number))
     arena.accepted = dict.fromkeys(ids(number), time.monotonic())
-    arena.fleet(pool)
+    arena.worker_set(pool)
     arena.drained(within_s=300)
     verdict = arena.verdict(dead=arena.dead())
     note = f"{arrived:,} had arrived, and came as duplicates"
@@ -72,7 +72,7 @@ def test_stock_celery_runs_what_is_sent_again_again(stock_arena: Callable, repor
     again = [sys.executable, "-m", "tests.chaos.produce", arena.system, url, str(number)]
     subprocess.run(again, cwd=ROOT, check=True, timeout=120)
     arena.accepted = dict.fromkeys(ids(number), time.monotonic())
-    arena.fleet("solo")
+    arena.worker_set("solo")
     eventually(lambda: not arena.waiting(), within_s=120)
     verdict = arena.verdict()
     note = f"{arrived:,} had arrived, and ran twice"

@@ -120,12 +120,12 @@ def test_an_administrators_hand_costs_nothing(
     name: str, pool: Pool, celeriac_arena: Callable, report: Callable
 ):
     arena: Celeriac = celeriac_arena(prepare=add_user, user=(USER, PASSWORD))
-    fleet = arena.fleet(pool, size=WORKERS)
+    worker_set = arena.worker_set(pool, size=WORKERS)
     times = scale(4, 60)
     jobs = work(scale(2_000, 15_000), ms=lambda: arena.random.choice([0, 0, 1, 5]))
     with feeding(arena, jobs, seconds=0.5 * times):
         ends = _tamper_often(arena, HANDS[name], times)
-    all_resume(arena, fleet)
+    all_resume(arena, worker_set)
     stats = arena.drained(within_s=scale(60, 300))
     verdict = arena.verdict(dead=arena.dead())
     recovery_s = resumed_s(arena, ends)
@@ -144,7 +144,7 @@ def test_a_server_that_stands_still_for_longer_than_a_lease_costs_nobody_a_deliv
     slots = WORKERS * SLOTS[pool]
     with watched(arena):
         trusted = time.monotonic() + LEASE_S + 0.1  # when it has watched for a lease
-        fleet = arena.fleet(pool, size=WORKERS)
+        worker_set = arena.worker_set(pool, size=WORKERS)
         time.sleep(max(0.0, trusted - time.monotonic()))
         for number in range(times):
             # Through the whole pause, and a little longer.
@@ -161,7 +161,7 @@ def test_a_server_that_stands_still_for_longer_than_a_lease_costs_nobody_a_deliv
             time.sleep(arena.random.uniform(0, 0.6))
             pause(arena)
             arena.drained(within_s=30)
-    all_resume(arena, fleet)
+    all_resume(arena, worker_set)
     stats = arena.drained(within_s=scale(60, 300))
     verdict = arena.verdict(dead=arena.dead())
     note = f"{stats.redelivered} deliveries charged"
@@ -175,7 +175,7 @@ def test_a_server_that_stands_still_for_longer_than_a_lease_costs_nobody_a_deliv
 @pytest.mark.parametrize("name", HANDS)
 def test_stock_celery_beside_it(name: str, pool: Pool, stock_arena: Callable, report: Callable):
     arena: Stock = stock_arena(prepare=add_user, user=(USER, PASSWORD))
-    fleet = arena.fleet(pool, size=WORKERS, supervised=True)
+    worker_set = arena.worker_set(pool, size=WORKERS, supervised=True)
     times = 20
     jobs = work(10_000, ms=lambda: arena.random.choice([0, 0, 1, 5]))
     with feeding(arena, jobs, seconds=0.5 * times):
@@ -185,4 +185,4 @@ def test_stock_celery_beside_it(name: str, pool: Pool, stock_arena: Callable, re
         arena.drained(within_s=300)
     except TimeoutError:
         note = f"stuck, {arena.waiting()} of the lost still wait, "
-    report(stock_row(name, arena, pool, fleet, faults=times, ends=ends, note=note))
+    report(stock_row(name, arena, pool, worker_set, faults=times, ends=ends, note=note))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from celeriac.chaos.processes import Fleet, Worker
+from celeriac.chaos.processes import Worker, WorkerSet
 from tests.chaos.arena import POOLS, STOCK_POOLS, Arena, Pool
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
@@ -21,19 +21,19 @@ WORKERS = 2
 LONGEST_MS = 300
 
 
-def _roll(arena: Arena, fleet: Fleet) -> tuple[float, str]:
+def _roll(arena: Arena, worker_set: WorkerSet) -> tuple[float, str]:
     """Start a worker, and stop one that is at work: how long that took (s), and what was wrong with it."""
-    fresh = fleet.add()
+    fresh = worker_set.add()
     if arena.random.random() < 0.25:
         # A deploy that is taken back at once: the new worker is stopped at any point of its start.
         time.sleep(arena.random.uniform(0, 0.6))
-        fleet.remove(fresh)
+        worker_set.remove(fresh)
         return _stop(fresh, within_s=5, codes=(0, -signal.SIGTERM))
     fresh.wait_ready()
-    old = arena.catch_busy(fleet)
+    old = arena.catch_busy(worker_set)
     while old is fresh:
-        old = arena.catch_busy(fleet)
-    fleet.remove(old)
+        old = arena.catch_busy(worker_set)
+    worker_set.remove(old)
     return _stop(old, within_s=LONGEST_MS / 1000 + 5, codes=(0,))
 
 
@@ -56,10 +56,10 @@ def _deploys(arena: Arena, pool: Pool, *, jobs: int, rounds: int) -> tuple[str, 
         return arena.random.choice([0, 0, 1, 1, 1, 2, 2, 5, 5, 20, LONGEST_MS])
 
     with arena.loaded(jobs, ms=length):
-        fleet = arena.fleet(pool, size=WORKERS)
-        ends = [_roll(arena, fleet) for _ in range(rounds)]
-        while len(fleet.serving) < WORKERS:
-            fleet.add().wait_ready()
+        worker_set = arena.worker_set(pool, size=WORKERS)
+        ends = [_roll(arena, worker_set) for _ in range(rounds)]
+        while len(worker_set.serving) < WORKERS:
+            worker_set.add().wait_ready()
     wrong = [trouble for _, trouble in ends if trouble]
     note = (
         f"slowest exit {max(ends)[0]:.1f} s, {len(wrong)} had to be killed or ended with an error"

@@ -28,7 +28,7 @@ def test_a_hard_time_limit_ends_what_hangs_and_nothing_else(
     for how in WAYS:
         jobs.insert(arena.random.randrange(len(jobs)), Job(f"hang-{how}", "chaos.hang", (how,)))
     arena.send(jobs)
-    worker = arena.fleet("prefork", "--timeout", LIMIT_S).workers[0]
+    worker = arena.worker_set("prefork", "--timeout", LIMIT_S).workers[0]
     stats = arena.drained(within_s=300)
     dead = arena.dead()
     # What a child had finished but not settled when it began to hang goes with it.

@@ -32,10 +32,10 @@ def test_a_queue_changes_hands_between_releases_under_load(
     rounds = scale(1, 5)
     redis, record = arena.queue.client, arena.queue.keys.record
     redis.hdel(record, *LATER)  # older than the worker
-    worker = arena.fleet(pool).workers[0]
+    worker = arena.worker_set(pool).workers[0]
     for number in range(rounds):
         arena.send(work(2_000, ms=lambda: arena.random.uniform(0, 1), prefix=f"r{number}-"))
-        arena.catch_busy(arena.fleets[0])
+        arena.catch_busy(arena.worker_sets[0])
         redis.hset(record, "layout", "2")  # a newer release takes over
         eventually(lambda: not arena.queue.stats().leased, within_s=10, what="what it holds ends")
         left = arena.queue.stats().ready

@@ -20,9 +20,9 @@ def _storm(arena: Arena, pool: Pool, *, jobs: int, kills: int) -> None:
     """Kill workers in the midst of ``jobs`` jobs or more, ``kills`` times."""
     ms = 500 * kills * WORKERS * SLOTS[pool] / jobs
     with arena.loaded(jobs, ms=lambda: arena.random.uniform(0, 2 * ms)):
-        fleet = arena.fleet(pool, size=WORKERS, supervised=True)
+        worker_set = arena.worker_set(pool, size=WORKERS, supervised=True)
         for _ in range(kills):
-            victim = arena.catch_busy(fleet)
+            victim = arena.catch_busy(worker_set)
             time.sleep(arena.random.uniform(0, 0.05))
             # The kernel's OOM killer takes one process; a container's end takes all.
             arena.kill(victim, parent_only=arena.random.random() < 0.5)

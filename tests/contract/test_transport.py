@@ -22,9 +22,9 @@ from kombu.exceptions import BatchPublishError, OperationalError
 
 import celeriac
 from celeriac.broker import capture
+from celeriac.broker.bulk_stats import queue_names
 from celeriac.broker.connection import parse
 from celeriac.broker.embedded import EmbeddedServer
-from celeriac.broker.many import queues
 from celeriac.broker.message import Message, NewMessage
 from celeriac.broker.queue import Queue
 from celeriac.client.envelope import decode
@@ -110,7 +110,7 @@ def test_a_queue_that_nobody_declared_is_declared_by_the_first_message(
 
     queue = Queue(redis_client, queue_name, prefix=prefix)
     assert queue.record() == (1, QueuePolicy())
-    assert queues(redis_client, prefix=prefix) == [queue_name]
+    assert queue_names(redis_client, prefix=prefix) == [queue_name]
     assert len(claim(queue)) == 1
 
 
@@ -358,7 +358,7 @@ def test_routes_lead_to_other_queues(
     app.tasks["t.add"].delay(1)
     app.tasks["t.add"].apply_async((1,), queue=f"{queue_name}-c")
 
-    assert queues(redis_client, prefix=prefix) == [f"{queue_name}-b", f"{queue_name}-c"]
+    assert queue_names(redis_client, prefix=prefix) == [f"{queue_name}-b", f"{queue_name}-c"]
 
 
 def test_eager_tasks_publish_nothing(app: Celery, queue: Queue) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import celeriac
 from celeriac.broker.message import DeadMessage, NewMessage, QueueStats
-from celeriac.chaos.processes import Command, Fleet, Worker, eventually
+from celeriac.chaos.processes import Command, Worker, WorkerSet, eventually
 from celeriac.client.job import message_of
 from celeriac.spec.policies import QueuePolicy
 from tests.chaos.arena import Pool
@@ -88,16 +88,18 @@ class Target(Celeriac):
 
     def trouble(self) -> str:
         """What the workers said."""
-        return "\n".join(worker.log[-1500:] for fleet in self.fleets for worker in fleet.workers)
+        return "\n".join(
+            worker.log[-1500:] for worker_set in self.worker_sets for worker in worker_set.workers
+        )
 
-    def serves(self, job: str, fleet: Fleet) -> None:
+    def serves(self, job: str, worker_set: WorkerSet) -> None:
         """Hold that an honest message still runs, and that no worker was lost."""
         self.put(self.call(job))
         eventually(
             lambda: job in self.ran(), within_s=20, what=lambda: f"{job} runs: {self.trouble()}"
         )
-        assert all(worker.code is None for worker in fleet.workers), self.trouble()
-        assert not fleet.ended
+        assert all(worker.code is None for worker in worker_set.workers), self.trouble()
+        assert not worker_set.ended
 
 
 def peak_kib(worker: Worker) -> int:

@@ -43,7 +43,7 @@ def test_pickle_and_yaml_are_refused_unread(
     pool: Pool, target: Callable[..., Target], tmp_path: Path
 ) -> None:
     victim, touched = target(), tmp_path / "touched"
-    fleet = victim.fleet(pool)
+    worker_set = victim.worker_set(pool)
     bomb = pickle.dumps(((Bomb(touched),), {}, {}))
     yaml = f"!!python/object/apply:os.system ['touch {touched}']".encode()
     victim.put(
@@ -52,7 +52,7 @@ def test_pickle_and_yaml_are_refused_unread(
     )
     for job in ("pickle", "yaml"):
         assert victim.letter(job).reason == "content_disallowed"
-    victim.serves("honest", fleet)
+    victim.serves("honest", worker_set)
     assert not touched.exists()
     pickle.loads(bomb)
     assert touched.exists(), "the bomb would have worked"
@@ -82,18 +82,18 @@ def test_hostile_bodies_and_heads_are_dead_letters(
     pool: Pool, target: Callable[..., Target]
 ) -> None:
     victim = target()
-    fleet = victim.fleet(pool)
-    victim.serves("first", fleet)
-    before = peak_kib(fleet.workers[0])
+    worker_set = victim.worker_set(pool)
+    victim.serves("first", worker_set)
+    before = peak_kib(worker_set.workers[0])
     for name, (body, head) in HOSTILE.items():
         victim.put(NewMessage(id=name, task="chaos.work", body=body, head=head))
     for name in HOSTILE:
         letter = victim.letter(name)
         wanted = "content_disallowed" if name == "codec-bomb" else "undecodable"
         assert (name, letter.reason, letter.attempt) == (name, wanted, 0)
-    victim.serves("last", fleet)
+    victim.serves("last", worker_set)
     # A bomb of 64 MiB is unpacked before it is known for one, in as many children as there are.
-    assert peak_kib(fleet.workers[0]) - before < 2 * 70_000 + FLAT_KIB
+    assert peak_kib(worker_set.workers[0]) - before < 2 * 70_000 + FLAT_KIB
     assert victim.settled().dead == len(HOSTILE)
 
 
@@ -128,9 +128,9 @@ def test_thousands_of_garbage_entries_become_dead_letters(
         target(policy={"deadLetter": {"maxMessages": 1_000_000}}),
         scale(10_000 if pool == "solo" else 1_000, 10_000),
     )
-    fleet = victim.fleet(pool)
-    victim.serves("first", fleet)
-    before = peak_kib(fleet.workers[0])
+    worker_set = victim.worker_set(pool)
+    victim.serves("first", worker_set)
+    before = peak_kib(worker_set.workers[0])
     honest = []
     for stream in STREAMS:
         pipeline = victim.queue.client.pipeline(transaction=False)
@@ -146,16 +146,16 @@ def test_thousands_of_garbage_entries_become_dead_letters(
     assert stats.accepted == stats.done + stats.dead == len(honest) + 1 + 4 * each
     assert victim.ran() == {"first", *honest}
     assert {letter.reason for letter in victim.queue.dead(count=200)} == {"undecodable"}
-    assert peak_kib(fleet.workers[0]) - before < FLAT_KIB
-    victim.serves("last", fleet)
+    assert peak_kib(worker_set.workers[0]) - before < FLAT_KIB
+    victim.serves("last", worker_set)
 
 
 def test_names_cannot_write_lines_into_logs(target: Callable[..., Target]) -> None:
     victim = target()
-    fleet = victim.fleet("solo")
+    worker_set = victim.worker_set("solo")
     victim.xadd(victim.fields(victim.call("x"), i="a\nFORGED line", t="no\r\nFORGED line"))
     eventually(lambda: victim.queue.stats().dead, within_s=20)
-    log = fleet.workers[0].log
+    log = worker_set.workers[0].log
     assert "\\x0aFORGED line" in log
     assert not any(line.startswith("FORGED") for line in log.splitlines())
 
@@ -182,16 +182,16 @@ def test_what_is_too_large_never_reaches_a_worker(
     pool: Pool, target: Callable[..., Target]
 ) -> None:
     victim, mib = target(), scale(32, 500)
-    fleet = victim.fleet(pool)
-    victim.serves("first", fleet)
-    before = peak_kib(fleet.workers[0])
+    worker_set = victim.worker_set(pool)
+    victim.serves("first", worker_set)
+    before = peak_kib(worker_set.workers[0])
     body = bytes(mib << 20)
     victim.xadd(victim.fields(NewMessage(id="huge", task="chaos.work", body=body)))
     victim.xadd({"what": body}, "high")
     del body
     eventually(lambda: victim.queue.stats().dead == 2, within_s=60, what=victim.trouble)
-    victim.serves("last", fleet)
-    assert peak_kib(fleet.workers[0]) - before < FLAT_KIB
+    victim.serves("last", worker_set)
+    assert peak_kib(worker_set.workers[0]) - before < FLAT_KIB
     huge = victim.dead()["huge"]
     assert huge.reason == "too_large"
     assert huge.message == f"{mib << 20} bytes are over limits.maxMessageBytes 1048576"
@@ -204,14 +204,14 @@ def test_a_lower_limit_loses_nothing_that_was_accepted(target: Callable[..., Tar
     large = victim.call("large", "chaos.work", "x" * 2_000_000)
     victim.put(large)
     victim.queue.declare(victim.policy_of({"limits": {"maxMessageBytes": 1_000_000}}))
-    fleet = victim.fleet("solo")
+    worker_set = victim.worker_set("solo")
     letter = victim.letter("large")
     assert letter.reason == "too_large"
     victim.queue.declare(victim.policy_of({"limits": {"maxMessageBytes": 4_000_000}}))
     assert victim.queue.redrive([letter.entry]) == 1
     eventually(lambda: "large" in victim.ran(), within_s=20, what=victim.trouble)
     assert victim.settled().dead == 0
-    assert not fleet.ended
+    assert not worker_set.ended
 
 
 # --- other keys ---------------------------------------------------------------------------------------------
@@ -221,8 +221,8 @@ def test_a_lower_limit_loses_nothing_that_was_accepted(target: Callable[..., Tar
 def test_a_key_of_another_type_loses_nothing(key: str, target: Callable[..., Target]) -> None:
     victim = target()
     client, name = victim.queue.client, victim.queue.keys.base + key
-    fleet = victim.fleet("threads")
-    victim.serves("first", fleet)
+    worker_set = victim.worker_set("threads")
+    victim.serves("first", worker_set)
     eventually(lambda: victim.queue.stats().done == 1, within_s=20, what=victim.trouble)
     aside = client.rename(name, name + "-aside") if client.exists(name) else None
     client.set(name, "something else")
@@ -245,7 +245,7 @@ def test_a_key_of_another_type_loses_nothing(key: str, target: Callable[..., Tar
     if aside:
         client.rename(name + "-aside", name)
     eventually(lambda: {*sent} <= victim.ran(), within_s=20, what=victim.trouble)
-    victim.serves("last", fleet)
+    victim.serves("last", worker_set)
     stats = victim.settled(law=key != "counters")
     assert (stats.done, stats.dead) == (len(sent) + 2, 0)
     if key == "counters":
@@ -256,8 +256,8 @@ def test_nonsense_in_every_other_key_stops_nobody(target: Callable[..., Target])
     victim = target()
     base = victim.queue.keys.base
     client: Any = victim.queue.client  # redis-py's types allow less than a server does
-    fleet = victim.fleet("threads")
-    victim.serves("first", fleet)
+    worker_set = victim.worker_set("threads")
+    victim.serves("first", worker_set)
     wild = {
         b"\xff\xfe": b"\x80",
         "x" * 1000: "-5",
@@ -287,7 +287,7 @@ def test_nonsense_in_every_other_key_stops_nobody(target: Callable[..., Target])
     }
     client.hset(base + "record", mapping={**record, "maxMessageBytes": "-", "maxMessages": "all"})
     for n in range(3):
-        victim.serves(f"honest-{n}", fleet)
+        victim.serves(f"honest-{n}", worker_set)
     victim.put(victim.call("fails", "chaos.fail"))
     eventually(
         lambda: len(victim.history.read().of("fails")) == 2, within_s=20, what=victim.trouble
@@ -296,7 +296,7 @@ def test_nonsense_in_every_other_key_stops_nobody(target: Callable[..., Target])
     assert len(victim.queue.dead()) >= 4
     victim.queue.declare(victim.policy_of({}))
     assert victim.queue.record()[1] == victim.policy_of({})
-    victim.serves("last", fleet)
+    victim.serves("last", worker_set)
 
 
 def test_a_stream_whose_ids_are_used_up_loses_nothing(target: Callable[..., Target]) -> None:
@@ -320,6 +320,6 @@ def test_what_a_dead_consumer_held_is_no_garbage_for_ever(target: Callable[..., 
     victim.queue.client.xreadgroup(
         "workers", "stranger", {victim.queue.keys.base + "normal": ">"}, count=1
     )
-    fleet = victim.fleet("solo")
-    victim.serves("honest", fleet)
+    worker_set = victim.worker_set("solo")
+    victim.serves("honest", worker_set)
     assert victim.settled(within_s=30).dead == 1

@@ -80,7 +80,7 @@ def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_workers_and_producers_need_no_right_beyond_their_prefix(pool: Pool, shop: Shop) -> None:
-    fleet = shop.fleet(pool)
+    worker_set = shop.worker_set(pool)
     app = Celery("sender", broker=shop.login, set_as_current=False)
     app.conf.task_default_queue = "chaos"
     app.send_task("chaos.work", ["celery"])
@@ -106,7 +106,7 @@ def test_workers_and_producers_need_no_right_beyond_their_prefix(pool: Pool, sho
     ):
         ran = shop.run(*words)
         assert ran.returncode == 0, (words, ran.stdout, ran.stderr)
-    assert fleet.drain() == [0]
+    assert worker_set.drain() == [0]
     app.close()
     publisher_for.cache_clear()
     assert shop.refusals() == set(), "nothing was even tried that is not allowed"
@@ -198,19 +198,21 @@ def test_a_producer_can_do_with_the_rights_that_the_page_gives(shop: Shop) -> No
         ):
             with pytest.raises(NoPermissionError):
                 web.execute_command(*command)
-    fleet = shop.fleet("solo")
-    shop.serves("honest", fleet)
+    worker_set = shop.worker_set("solo")
+    shop.serves("honest", worker_set)
     eventually(lambda: len(shop.ran()) == 2, within_s=20, what=shop.trouble)
 
 
 def test_rights_that_are_taken_away_and_given_back_lose_nothing(shop: Shop) -> None:
-    fleet = shop.fleet("threads")
-    shop.serves("first", fleet)
+    worker_set = shop.worker_set("threads")
+    shop.serves("first", worker_set)
     shop.user("worker")
     shop.admin.client_kill_filter(_type="normal", skipme=True)
     eventually(
-        lambda: "holding what is leased" in fleet.workers[0].log, within_s=20, what=shop.trouble
+        lambda: "holding what is leased" in worker_set.workers[0].log,
+        within_s=20,
+        what=shop.trouble,
     )
     shop.user("worker", *acl_rule(PREFIX).split())
-    shop.serves("last", fleet)
+    shop.serves("last", worker_set)
     assert shop.settled().done == 2

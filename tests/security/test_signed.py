@@ -57,7 +57,7 @@ def refused(target: Target, job: str, text: str) -> None:
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_every_way_to_send_signs(pool: Pool, keyed: Target) -> None:
-    keyed.fleet(pool)
+    keyed.worker_set(pool)
     app = Celery("sender", broker=keyed.server.url, set_as_current=False)
     app.conf.task_default_queue = "chaos"
     with Client(keyed.server.url) as client:
@@ -87,7 +87,7 @@ def test_every_way_to_send_signs(pool: Pool, keyed: Target) -> None:
 def test_forged_and_tampered_messages_are_dead_letters_that_say_why(
     pool: Pool, keyed: Target
 ) -> None:
-    fleet = keyed.fleet(pool)
+    worker_set = keyed.worker_set(pool)
     call = keyed.call
     honest = signed(keyed, call("honest"))
     keyed.put(
@@ -117,12 +117,12 @@ def test_forged_and_tampered_messages_are_dead_letters_that_say_why(
     assert keyed.ran() == {"honest", "by-old-key"}
     keyed.put(signed(keyed, call("last")))
     eventually(lambda: "last" in keyed.ran(), within_s=20)
-    assert not fleet.ended
+    assert not worker_set.ended
 
 
 def test_what_the_queue_counts_is_not_signed_and_a_replay_is_not_prevented(keyed: Target) -> None:
     """A signature says who wrote a message, not that it is new: docs/security.md tells."""
-    keyed.fleet("solo")
+    keyed.worker_set("solo")
     message = signed(keyed, keyed.call("twice"))
     keyed.xadd(keyed.fields(message, a="2", d="3", q="7", p="l"), "high")
     keyed.xadd(keyed.fields(message))
@@ -131,7 +131,7 @@ def test_what_the_queue_counts_is_not_signed_and_a_replay_is_not_prevented(keyed
 
 def test_a_redrive_keeps_the_signature_and_a_forged_message_stays_dead(keyed: Target) -> None:
     keyed.put(keyed.call("forged"), signed(keyed, keyed.call("unlucky", "chaos.gone")))
-    keyed.fleet("solo")
+    keyed.worker_set("solo")
     forged, unlucky = keyed.letter("forged"), keyed.letter("unlucky")
     assert (forged.reason, unlucky.reason) == ("bad_signature", "unknown_task")
     assert unlucky.head.startswith(b"s1 k2 ")
@@ -148,7 +148,7 @@ def test_a_forged_message_writes_nobody_elses_result(target: Callable[..., Targe
     url = keyed.server.url.replace("celeriac://", "redis://")
     keyed.environment["CELERY_RESULT_BACKEND"] = url
     app = Celery("reader", backend=url, set_as_current=False)
-    keyed.fleet("solo")
+    keyed.worker_set("solo")
     # Without a head: it does not say that nobody wants its result.
     keyed.put(replace(keyed.call("victim", "no.such.task"), head=b""))
     keyed.letter("victim")
@@ -163,7 +163,7 @@ def test_signed_messages_run_where_nobody_asks_for_a_signature(
     plain = target(policy=FAST)
     plain.put(signed(plain, plain.call("signed")), plain.call("unsigned"))
     plain.put(signed(plain, plain.call("again", "chaos.again", 1)))
-    plain.fleet("solo")
+    plain.worker_set("solo")
     eventually(lambda: {"signed", "unsigned", "again-next"} <= plain.ran(), within_s=20)
     assert plain.settled().dead == 0
 
@@ -172,7 +172,7 @@ def test_a_rollout_may_let_unsigned_messages_pass(target: Callable[..., Target])
     loose = target(environment={**KEYS, "CELERIAC_SIGNING_REQUIRED": "0"})
     loose.put(loose.call("unsigned"), signed(loose, loose.call("forged"), FOREIGN))
     loose.put(signed(loose, loose.call("signed")))
-    loose.fleet("threads")
+    loose.worker_set("threads")
     refused(loose, "forged", "changed")
     loose.settled()
     assert loose.ran() == {"unsigned", "signed"}
@@ -184,7 +184,7 @@ def test_keys_in_a_file_rotate_under_a_running_worker(
     file = tmp_path / "keys"
     file.write_text(OLD)
     keyed = target(environment={"CELERIAC_SIGNING_KEYS_FILE": str(file)})
-    keyed.fleet("prefork")
+    keyed.worker_set("prefork")
     keyed.put(signed(keyed, keyed.call("before"), OLD), signed(keyed, keyed.call("early"), NEW))
     refused(keyed, "early", "signed by key 'k2'")
     beside = tmp_path / "next"

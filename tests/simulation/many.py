@@ -13,7 +13,7 @@ import redis
 
 from celeriac.broker.connection import parse
 from celeriac.broker.embedded import EmbeddedServer
-from celeriac.client.direct import direct_client
+from celeriac.client.pinned import pinned_client
 from tests.simulation.schedule import Schedule
 from tests.simulation.server import Changes
 from tests.simulation.simulation import Result, Simulation, Tally
@@ -23,7 +23,7 @@ from tests.simulation.simulation import Result, Simulation, Tally
 def private_server(folder: str | Path) -> Iterator[redis.Redis]:
     """Run a server that nobody else uses and that writes no files."""
     with EmbeddedServer(folder, appendfsync="no") as server:
-        client = direct_client(parse(server.url))
+        client = pinned_client(parse(server.url))
         client.config_set("appendonly", "no")
         client.config_set("save", "")
         yield client

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from celeriac.backend.base import Fleet
-from celeriac.backend.places import (
+from celeriac.backend.replicas import (
     Close,
     Drain,
-    Place,
+    Replica,
     Start,
     State,
     after_death,
@@ -25,10 +25,10 @@ from celeriac.spec.queue import MessageQueue
 
 
 @dataclass(slots=True)
-class _Fleet:
+class _FleetState:
     revision: str
     wanted: int = 0
-    places: dict[str, Place] = field(default_factory=dict)
+    replicas: dict[str, Replica] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
     last_failure: str = ""
 
@@ -38,7 +38,7 @@ class FakeBackend:
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._now = monotonic
-        self._fleets: dict[str, _Fleet] = {}
+        self._fleets: dict[str, _FleetState] = {}
         self._numbers = itertools.count()
         self.hold_starts = False
         """Whether workers stay in their start."""
@@ -51,30 +51,31 @@ class FakeBackend:
         fleet = self._fleets.get(queue.queue_name)
         if fleet is None:
             return Fleet()
-        for name, place in list(fleet.places.items()):
-            if place.state is State.STARTING and not self.hold_starts:
-                fleet.places[name] = replace(place, state=State.READY)
-            elif place.state is State.DRAINING and not self.hold_drains:
-                del fleet.places[name]
+        for name, replica in list(fleet.replicas.items()):
+            if replica.state is State.STARTING and not self.hold_starts:
+                fleet.replicas[name] = replace(replica, state=State.READY)
+            elif replica.state is State.DRAINING and not self.hold_drains:
+                del fleet.replicas[name]
         count = {
-            state: sum(place.state is state for place in fleet.places.values()) for state in State
+            state: sum(replica.state is state for replica in fleet.replicas.values())
+            for state in State
         }
-        living = [it for it in fleet.places.values() if it.state in (State.STARTING, State.READY)]
+        living = [it for it in fleet.replicas.values() if it.state in (State.STARTING, State.READY)]
         return Fleet(
             wanted=fleet.wanted,
             starting=count[State.STARTING],
             ready=count[State.READY],
             waiting=count[State.WAITING],
             draining=count[State.DRAINING],
-            outdated=sum(place.revision != fleet.revision for place in living),
-            failures=max((place.failures for place in fleet.places.values()), default=0),
+            outdated=sum(replica.revision != fleet.revision for replica in living),
+            failures=max((replica.failures for replica in fleet.replicas.values()), default=0),
             last_failure=fleet.last_failure,
             lost=tuple(sorted(fleet.lost)),
         )
 
     def ensure(self, queue: MessageQueue, *, replicas: int) -> None:
         revision = queue.spec.worker.model_dump_json()
-        fleet = self._fleets.setdefault(queue.queue_name, _Fleet(revision))
+        fleet = self._fleets.setdefault(queue.queue_name, _FleetState(revision))
         fleet.revision, fleet.wanted = revision, replicas
         self._step(queue, fleet)
 
@@ -84,13 +85,13 @@ class FakeBackend:
             return
         fleet.wanted = 0
         self._step(queue, fleet)
-        if not fleet.places and not fleet.lost:
+        if not fleet.replicas and not fleet.lost:
             del self._fleets[queue.queue_name]
 
     def hurry(self, queue: MessageQueue) -> None:
         if fleet := self._fleets.get(queue.queue_name):
-            for name in [n for n, it in fleet.places.items() if it.state is State.DRAINING]:
-                del fleet.places[name]
+            for name in [n for n, it in fleet.replicas.items() if it.state is State.DRAINING]:
+                del fleet.replicas[name]
 
     def acknowledge(self, queue: MessageQueue, workers: Collection[str]) -> None:
         if fleet := self._fleets.get(queue.queue_name):
@@ -101,24 +102,24 @@ class FakeBackend:
     def workers(self, queue: MessageQueue) -> list[str]:
         """The names of workers that start, are ready, or drain."""
         fleet = self._fleets.get(queue.queue_name)
-        places = fleet.places if fleet else {}
-        return [name for name, it in places.items() if it.state is not State.WAITING]
+        replicas = fleet.replicas if fleet else {}
+        return [name for name, it in replicas.items() if it.state is not State.WAITING]
 
     def kill(self, queue: MessageQueue, name: str, *, why: str = "killed by SIGKILL") -> None:
         """Let a worker die."""
         fleet = self._fleets[queue.queue_name]
-        place = fleet.places.pop(name)
+        replica = fleet.replicas.pop(name)
         fleet.lost.add(name)
-        if place.state is not State.DRAINING:
-            fleet.places[name] = after_death(place, now=self._now())
+        if replica.state is not State.DRAINING:
+            fleet.replicas[name] = after_death(replica, now=self._now())
             fleet.last_failure = why
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _step(self, queue: MessageQueue, fleet: _Fleet) -> None:
+    def _step(self, queue: MessageQueue, fleet: _FleetState) -> None:
         now = self._now()
         steps = next_steps(
-            list(fleet.places.values()),
+            list(fleet.replicas.values()),
             wanted=fleet.wanted,
             revision=fleet.revision,
             one_by_one=False,
@@ -127,9 +128,9 @@ class FakeBackend:
         for step in steps:
             match step:
                 case Start(gap=gap, failures=failures):
-                    fleet.places.pop(gap, None)
+                    fleet.replicas.pop(gap, None)
                     name = f"{queue.name}-{next(self._numbers)}"
-                    fleet.places[name] = Place(
+                    fleet.replicas[name] = Replica(
                         name=name,
                         revision=fleet.revision,
                         state=State.STARTING,
@@ -137,6 +138,6 @@ class FakeBackend:
                         failures=failures,
                     )
                 case Drain(name=name):
-                    fleet.places[name] = replace(fleet.places[name], state=State.DRAINING)
+                    fleet.replicas[name] = replace(fleet.replicas[name], state=State.DRAINING)
                 case Close(name=name):
-                    del fleet.places[name]
+                    del fleet.replicas[name]

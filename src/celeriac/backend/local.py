@@ -16,18 +16,18 @@ from dataclasses import dataclass, field, replace
 from celeriac.backend.base import Fleet
 from celeriac.backend.command import Command, worker_command
 from celeriac.backend.output import Output
-from celeriac.backend.places import (
+from celeriac.backend.process import WorkerProcess, describe_end
+from celeriac.backend.replicas import (
     PROVEN_S,
     Close,
     Drain,
-    Place,
+    Replica,
     Start,
     State,
     Step,
     after_death,
     next_steps,
 )
-from celeriac.backend.process import WorkerProcess, describe_end
 from celeriac.spec.queue import MessageQueue
 
 logger = logging.getLogger(__name__)
@@ -45,11 +45,11 @@ class _Worker:
 
 
 @dataclass(slots=True)
-class _Fleet:
+class _FleetState:
     queue: MessageQueue
     command: Command
     wanted: int = 0
-    places: dict[str, Place] = field(default_factory=dict)
+    replicas: dict[str, Replica] = field(default_factory=dict)
     workers: dict[str, _Worker] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
     unproven: bool = False
@@ -78,7 +78,7 @@ class LocalBackend:
         self._python = python
         self._now = monotonic
         self._command = command
-        self._fleets: dict[str, _Fleet] = {}
+        self._fleets: dict[str, _FleetState] = {}
 
     # --- the protocol ---------------------------------------------------------------------------
 
@@ -105,13 +105,13 @@ class LocalBackend:
         for step in self._steps(fleet):
             self._take(fleet, step)
         self._press(fleet)
-        if not fleet.places and not fleet.lost:
+        if not fleet.replicas and not fleet.lost:
             del self._fleets[queue.queue_name]
 
     def hurry(self, queue: MessageQueue) -> None:
         fleet = self._fleets.get(queue.queue_name)
-        for name, place in fleet.places.items() if fleet else ():
-            if fleet and place.state is State.DRAINING:
+        for name, replica in fleet.replicas.items() if fleet else ():
+            if fleet and replica.state is State.DRAINING:
                 now = self._now()
                 fleet.workers[name].deadlines = [now, now + OVERDUE_S]
 
@@ -145,42 +145,42 @@ class LocalBackend:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _declared(self, queue: MessageQueue) -> _Fleet:
+    def _declared(self, queue: MessageQueue) -> _FleetState:
         command = self._command(queue, broker_url=self._broker_url, environment=os.environ)
         fleet = self._fleets.get(queue.queue_name)
         if fleet is None:
-            fleet = self._fleets[queue.queue_name] = _Fleet(queue, command)
+            fleet = self._fleets[queue.queue_name] = _FleetState(queue, command)
             _warn_of_missing(queue, command)
         fleet.queue = queue
         if command.revision != fleet.command.revision:
             _warn_of_missing(queue, command)
             fleet.command, fleet.unproven = command, False
             # What failed may be mended now: no gap waits any longer.
-            for name, place in fleet.places.items():
-                if place.state is State.WAITING:
-                    fleet.places[name] = replace(
-                        place, revision=command.revision, since=self._now(), failures=0
+            for name, replica in fleet.replicas.items():
+                if replica.state is State.WAITING:
+                    fleet.replicas[name] = replace(
+                        replica, revision=command.revision, since=self._now(), failures=0
                     )
         return fleet
 
-    def _look_at(self, fleet: _Fleet, name: str, heard: Mapping[str, int]) -> None:
-        place, worker = fleet.places[name], fleet.workers[name]
+    def _look_at(self, fleet: _FleetState, name: str, heard: Mapping[str, int]) -> None:
+        replica, worker = fleet.replicas[name], fleet.workers[name]
         code = worker.process.ended()
         if code is None:
             self._output.trim(name)
-            if name in heard and place.state is State.STARTING:
-                place, fleet.unproven = replace(place, state=State.READY), False
-            failures = 0 if self._now() - place.since >= PROVEN_S else place.failures
-            fleet.places[name] = replace(place, held=heard.get(name, 0), failures=failures)
+            if name in heard and replica.state is State.STARTING:
+                replica, fleet.unproven = replace(replica, state=State.READY), False
+            failures = 0 if self._now() - replica.since >= PROVEN_S else replica.failures
+            fleet.replicas[name] = replace(replica, held=heard.get(name, 0), failures=failures)
             return
-        del fleet.workers[name], fleet.places[name]
+        del fleet.workers[name], fleet.replicas[name]
         fleet.lost.add(name)
-        if place.state is State.DRAINING:
+        if replica.state is State.DRAINING:
             logger.info("worker %s of %s has stopped", name, fleet.queue.queue_name)
             return
-        gap = after_death(place, now=self._now())
-        fleet.places[name] = gap
-        fleet.unproven = fleet.unproven or place.state is State.STARTING
+        gap = after_death(replica, now=self._now())
+        fleet.replicas[name] = gap
+        fleet.unproven = fleet.unproven or replica.state is State.STARTING
         fleet.last_failure = describe_end(code, self._output.last_lines(name, 8))
         logger.warning(
             "worker %s of %s died (%s); again in %.0f s",
@@ -190,30 +190,30 @@ class LocalBackend:
             gap.since - self._now(),
         )
 
-    def _steps(self, fleet: _Fleet) -> list[Step]:
+    def _steps(self, fleet: _FleetState) -> list[Step]:
         return next_steps(
-            list(fleet.places.values()),
+            list(fleet.replicas.values()),
             wanted=fleet.wanted,
             revision=fleet.command.revision,
             one_by_one=fleet.unproven,
             now=self._now(),
         )
 
-    def _take(self, fleet: _Fleet, step: Step) -> None:
+    def _take(self, fleet: _FleetState, step: Step) -> None:
         match step:
             case Start(gap=gap, failures=failures):
-                fleet.places.pop(gap, None)
+                fleet.replicas.pop(gap, None)
                 self._start(fleet, failures)
             case Drain(name=name):
                 self._drain(fleet, name)
             case Close(name=name):
-                del fleet.places[name]
+                del fleet.replicas[name]
 
-    def _start(self, fleet: _Fleet, failures: int) -> None:
+    def _start(self, fleet: _FleetState, failures: int) -> None:
         name = f"{fleet.queue.name}-{secrets.token_hex(3)}"
         process = WorkerProcess(name, fleet.command, python=self._python, output=self._output)
         fleet.workers[name] = _Worker(process, fleet.queue.spec.worker.drain_seconds)
-        fleet.places[name] = Place(
+        fleet.replicas[name] = Replica(
             name=name,
             revision=fleet.command.revision,
             state=State.STARTING,
@@ -222,15 +222,15 @@ class LocalBackend:
         )
         logger.info("worker %s of %s starts", name, fleet.queue.queue_name)
 
-    def _drain(self, fleet: _Fleet, name: str) -> None:
+    def _drain(self, fleet: _FleetState, name: str) -> None:
         worker, now = fleet.workers[name], self._now()
-        fleet.places[name] = replace(fleet.places[name], state=State.DRAINING)
+        fleet.replicas[name] = replace(fleet.replicas[name], state=State.DRAINING)
         overdue = now + worker.drain_s + OVERDUE_S
         worker.deadlines = [overdue, overdue + OVERDUE_S]
         worker.process.terminate()
         logger.info("worker %s of %s drains", name, fleet.queue.queue_name)
 
-    def _press(self, fleet: _Fleet) -> None:
+    def _press(self, fleet: _FleetState) -> None:
         """Stop harder what should have ended its drain: hand back at first, then kill."""
         for name, worker in fleet.workers.items():
             if worker.deadlines and self._now() >= worker.deadlines[0]:
@@ -242,18 +242,18 @@ class LocalBackend:
                     worker.process.kill()
 
 
-def _summary(fleet: _Fleet) -> Fleet:
-    places = list(fleet.places.values())
-    count = {state: sum(place.state is state for place in places) for state in State}
-    living = [it for it in places if it.state in (State.STARTING, State.READY)]
-    failures = max((place.failures for place in places), default=0)
+def _summary(fleet: _FleetState) -> Fleet:
+    replicas = list(fleet.replicas.values())
+    count = {state: sum(replica.state is state for replica in replicas) for state in State}
+    living = [it for it in replicas if it.state in (State.STARTING, State.READY)]
+    failures = max((replica.failures for replica in replicas), default=0)
     return Fleet(
         wanted=fleet.wanted,
         starting=count[State.STARTING],
         ready=count[State.READY],
         waiting=count[State.WAITING],
         draining=count[State.DRAINING],
-        outdated=sum(place.revision != fleet.command.revision for place in living),
+        outdated=sum(replica.revision != fleet.command.revision for replica in living),
         failures=failures,
         last_failure=fleet.last_failure,
         lost=tuple(sorted(fleet.lost)),

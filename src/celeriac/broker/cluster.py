@@ -28,7 +28,7 @@ from redis.exceptions import (
 )
 
 from celeriac.broker.cluster_pipeline import ClusterPipeline
-from celeriac.broker.slots import Address, guarded, key_of, slot_of
+from celeriac.broker.hash_slots import Address, guarded, key_of, slot_of
 from celeriac.broker.topology import ClusterUnavailable, NotReached, Topology, pause_after
 
 

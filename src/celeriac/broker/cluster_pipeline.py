@@ -11,7 +11,7 @@ import redis
 from redis.client import Pipeline
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
 
-from celeriac.broker.slots import Address, guarded, is_script, key_of, slot_of
+from celeriac.broker.hash_slots import Address, guarded, is_script, key_of, slot_of
 from celeriac.broker.topology import ClusterUnavailable, NotReached, Topology, pause_after
 
 

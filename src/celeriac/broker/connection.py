@@ -18,8 +18,8 @@ from celeriac.broker.cluster import (
     SlotConnection,
     SlotSSLConnection,
 )
+from celeriac.broker.hash_slots import Address, slot_of
 from celeriac.broker.keys import kombu_prefix
-from celeriac.broker.slots import Address, slot_of
 from celeriac.broker.topology import Topology
 from celeriac.broker.url import (
     SOCKET_TIMEOUT_S,

@@ -136,11 +136,11 @@ class Queue:
         try:
             return wait()
         except ResponseError as error:
-            raise self._told(error) from error
+            raise self._meaning(error) from error
         except RedisError as error:
             raise ours(error) from error
 
-    def _told(self, error: ResponseError) -> CeleriacError:
+    def _meaning(self, error: ResponseError) -> CeleriacError:
         """Say what an error that the server answered means for this queue."""
         text = str(error)
         if text.startswith("NOTDECLARED") or "NOGROUP" in text:

@@ -19,8 +19,8 @@ from redis.exceptions import (
     TimeoutError,
 )
 
+from celeriac.broker.hash_slots import Address, SlotMap
 from celeriac.broker.refusal import BrokerUnreachable
-from celeriac.broker.slots import Address, SlotMap
 
 
 class ClusterUnavailable(BrokerUnreachable):

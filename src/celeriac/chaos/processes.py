@@ -146,7 +146,7 @@ class Worker:
         self._process.wait()
 
 
-class Fleet:
+class WorkerSet:
     """A number of workers that are started again when they end, each time under a new name."""
 
     def __init__(
@@ -168,10 +168,12 @@ class Fleet:
         self._on_death = on_death
         self._number = 0
         self._halt = threading.Event()
-        self._thread = threading.Thread(target=self._supervise, name=f"fleet-{prefix}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._supervise, name=f"workers-{prefix}", daemon=True
+        )
         self._lock = threading.Lock()
 
-    def start(self, *, supervised: bool = True) -> Fleet:
+    def start(self, *, supervised: bool = True) -> WorkerSet:
         """Start the workers and wait until they serve."""
         for _ in range(self._size):
             self.add()

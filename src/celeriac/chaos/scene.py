@@ -23,7 +23,7 @@ from celeriac.broker.message import QueueStats
 from celeriac.chaos.checker import Verdict, judge
 from celeriac.chaos.faults import Fault
 from celeriac.chaos.ledger import Ledger, broken_laws
-from celeriac.chaos.processes import COROUTINES, Command, Fleet, Worker, eventually
+from celeriac.chaos.processes import COROUTINES, Command, Worker, WorkerSet, eventually
 from celeriac.chaos.sidefile import SIDE_FILE, History
 from celeriac.spec.pools import POOLS
 
@@ -65,7 +65,7 @@ class Scene(ABC):
         self.uncertain: set[str] = set()
         self.priorities: dict[str, str] = {}
         """Those of jobs that are not normal."""
-        self.fleets: list[Fleet] = []
+        self.worker_sets: list[WorkerSet] = []
         self.broker_tail_s = 0.0
 
     @abstractmethod
@@ -127,17 +127,19 @@ class Scene(ABC):
 
     # --- workers --------------------------------------------------------------------------------
 
-    def fleet(self, pool: Pool, *options: object, size: int = 1, supervised: bool = False) -> Fleet:
+    def worker_set(
+        self, pool: Pool, *options: object, size: int = 1, supervised: bool = False
+    ) -> WorkerSet:
         """Start workers and wait until they serve."""
-        fleet = Fleet(
+        worker_set = WorkerSet(
             size=size,
             command=self.command(pool, *options),
             folder=self.folder,
-            prefix=f"{self.system}-{pool}-{len(self.fleets)}",
+            prefix=f"{self.system}-{pool}-{len(self.worker_sets)}",
             on_death=self.on_death,
         )
-        self.fleets.append(fleet)
-        return fleet.start(supervised=supervised)
+        self.worker_sets.append(worker_set)
+        return worker_set.start(supervised=supervised)
 
     def logs(self, text: str) -> int:
         """How many lines of all workers' logs contain a text."""
@@ -166,12 +168,12 @@ class Scene(ABC):
         self.journal.append(Fault(kind="freeze", at=at, until=until, group=worker.group))
         worker.signal_all(SIGCONT)
 
-    def catch_busy(self, fleet: Fleet, *, within_s: float = 10) -> Worker:
+    def catch_busy(self, worker_set: WorkerSet, *, within_s: float = 10) -> Worker:
         """Wait for a worker that is at work now; one by chance if there are several."""
 
         def busy() -> list[Worker]:
             self.history.read()
-            return [worker for worker in fleet.serving if self.history.busy(worker.group)]
+            return [worker for worker in worker_set.serving if self.history.busy(worker.group)]
 
         return self.random.choice(eventually(busy, within_s=within_s, what="a worker at work"))
 

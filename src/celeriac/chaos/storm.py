@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from celeriac.chaos.processes import Fleet
+from celeriac.chaos.processes import WorkerSet
 from celeriac.chaos.scene import LEASE_S, Pool, Scene
 from celeriac.spec.errors import CeleriacError
 
@@ -35,14 +35,16 @@ def sequence(scene: Scene, kinds: Sequence[Kind], number: int) -> list[Kind]:
     return order[:number]
 
 
-def blow(scene: Scene, fleet: Fleet, kinds: Sequence[Kind], *, tell: Callable[[str], None]) -> None:
+def blow(
+    scene: Scene, worker_set: WorkerSet, kinds: Sequence[Kind], *, tell: Callable[[str], None]
+) -> None:
     """Inject faults into workers that are at work; ``tell`` hears of each.
 
     Raises TimeoutError when no worker gets to work any more, BadExit when one does not leave as told.
     """
     harms = {"kill": _kill, "freeze": _freeze, "term": _terminate, "child": _kill_child}
     for kind in kinds:
-        tell(f"{kind:<7}{harms[kind](scene, fleet)}")
+        tell(f"{kind:<7}{harms[kind](scene, worker_set)}")
         time.sleep(scene.random.uniform(0.2, 0.6))
 
 
@@ -51,26 +53,26 @@ def suits(kind: Kind, pool: Pool) -> bool:
     return kind != "child" or pool == "prefork"
 
 
-def _kill(scene: Scene, fleet: Fleet) -> str:
-    worker = scene.catch_busy(fleet, within_s=60)
+def _kill(scene: Scene, worker_set: WorkerSet) -> str:
+    worker = scene.catch_busy(worker_set, within_s=60)
     parent_only = scene.random.random() < 0.5
     scene.kill(worker, parent_only=parent_only)
     return f"{worker.name}, its first process only" if parent_only else worker.name
 
 
-def _freeze(scene: Scene, fleet: Fleet) -> str:
-    worker = scene.catch_busy(fleet, within_s=60)
+def _freeze(scene: Scene, worker_set: WorkerSet) -> str:
+    worker = scene.catch_busy(worker_set, within_s=60)
     with scene.frozen(worker):
         time.sleep(FREEZE_S)
     return f"{worker.name} for {FREEZE_S:.0f} s, with leases of {LEASE_S} s"
 
 
-def _terminate(scene: Scene, fleet: Fleet) -> str:
-    successor = fleet.add().wait_ready(60)
-    worker = scene.catch_busy(fleet, within_s=60)
+def _terminate(scene: Scene, worker_set: WorkerSet) -> str:
+    successor = worker_set.add().wait_ready(60)
+    worker = scene.catch_busy(worker_set, within_s=60)
     while worker is successor:
-        worker = scene.catch_busy(fleet, within_s=60)
-    fleet.remove(worker)
+        worker = scene.catch_busy(worker_set, within_s=60)
+    worker_set.remove(worker)
     since = time.monotonic()
     worker.terminate()
     try:
@@ -83,8 +85,8 @@ def _terminate(scene: Scene, fleet: Fleet) -> str:
     return f"{worker.name}, which left after {time.monotonic() - since:.1f} s"
 
 
-def _kill_child(scene: Scene, fleet: Fleet) -> str:
-    worker = scene.catch_busy(fleet, within_s=60)
+def _kill_child(scene: Scene, worker_set: WorkerSet) -> str:
+    worker = scene.catch_busy(worker_set, within_s=60)
     pid = scene.busy_child(worker)
     scene.kill_process(pid)
     return f"{pid} of {worker.name}"

@@ -55,8 +55,8 @@ class Trial(Scene):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for fleet in self.fleets:
-            fleet.end()
+        for worker_set in self.worker_sets:
+            worker_set.end()
         # An error that is on its way says more than a second one about the same broker.
         with suppress(*([redis.RedisError] if error is not None else [])):
             self.queue.client.delete(*self.queue.keys.all)

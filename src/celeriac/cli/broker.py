@@ -33,7 +33,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Broker:
+class BrokerConnection:
     """A connected broker."""
 
     client: redis.Redis
@@ -60,9 +60,9 @@ class Broker:
 
     def names(self) -> list[str]:
         """Name all queues of the broker."""
-        from celeriac.broker.many import queues
+        from celeriac.broker.bulk_stats import queue_names
 
-        return queues(self.client, prefix=self.prefix)
+        return queue_names(self.client, prefix=self.prefix)
 
     def known_queue(self, name: str) -> Queue:
         """The queue, which must exist. Raise BadInput with the closest name when it does not."""
@@ -99,7 +99,7 @@ def choose(option: str | None) -> Choice:
 
 
 @contextmanager
-def connected(option: str | None, **overrides: Any) -> Iterator[Broker]:
+def connected(option: str | None, **overrides: Any) -> Iterator[BrokerConnection]:
     """Connect for the length of a command; turn connection errors into exit code 3."""
     choice = choose(option)
     import redis
@@ -114,7 +114,7 @@ def connected(option: str | None, **overrides: Any) -> Iterator[Broker]:
         raise BadInput(f"{choice.source}: {error}") from error
     try:
         with client:
-            yield Broker(client, parsed, choice)
+            yield BrokerConnection(client, parsed, choice)
     except SigningKeysError as error:
         raise BadInput(str(error)) from error
     except redis.exceptions.AuthenticationError as error:

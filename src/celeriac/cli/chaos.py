@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from celeriac.cli import output
-from celeriac.cli.broker import Broker, broker_option, connected
+from celeriac.cli.broker import BrokerConnection, broker_option, connected
 from celeriac.cli.errors import FAILED, BadInput, Problem
 from celeriac.cli.output import Column
 from celeriac.spec.pools import POOLS
@@ -99,8 +99,8 @@ def chaos(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="celeriac-chaos-"))
     try:
-        with connected(broker) as session:
-            found = carry_out(session, folder, pool, workers, jobs, chosen, rounds, seed, within)
+        with connected(broker) as connection:
+            found = carry_out(connection, folder, pool, workers, jobs, chosen, rounds, seed, within)
     except BaseException:
         keep_logs(folder)
         raise
@@ -112,7 +112,7 @@ def chaos(
 
 
 def carry_out(
-    session: Broker,
+    connection: BrokerConnection,
     folder: Path,
     pool: Pool,
     workers: int,
@@ -129,17 +129,17 @@ def carry_out(
     trial = Trial(
         folder,
         seed=str(seed),
-        client=session.client,
-        prefix=session.prefix,
-        url=session.choice.url,
+        client=connection.client,
+        prefix=connection.prefix,
+        url=connection.choice.url,
     )
     with trial:
         output.note(f"queue {trial.queue.name}, {workers} {pool} workers, seed {seed}")
         blows = sequence(trial, kinds, rounds)
         try:
             with trial.loaded(jobs, ms=lambda: trial.random.uniform(0, 10)):
-                fleet = trial.fleet(pool, size=workers, supervised=True)
-                blow(trial, fleet, blows, tell=output.note)
+                worker_set = trial.worker_set(pool, size=workers, supervised=True)
+                blow(trial, worker_set, blows, tell=output.note)
         except (BadExit, RuntimeError, TimeoutError) as error:
             raise Problem(f"the workers did not do as they should: {error}") from error
         output.note("waiting for the queue to become empty")

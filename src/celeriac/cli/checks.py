@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from celeriac.cli.durations import ago
-from celeriac.cli.view import count, live_workers
+from celeriac.cli.queue_table import count, live_workers
 
 if TYPE_CHECKING:
     from celeriac.broker.message import QueueStats

@@ -20,8 +20,8 @@ def pause(queues: tuple[str, ...], broker: str | None) -> None:
 
     Running messages are finished and new ones are accepted. Holds until `celeriac resume`.
     """
-    with connected(broker) as session:
-        for queue in [session.known_queue(name) for name in queues]:
+    with connected(broker) as connection:
+        for queue in [connection.known_queue(name) for name in queues]:
             queue.pause()
             click.echo(f"{queue.name} paused")
 
@@ -35,8 +35,8 @@ Example:
 @broker_option
 def resume(queues: tuple[str, ...], broker: str | None) -> None:
     """Undo pause."""
-    with connected(broker) as session:
-        for queue in [session.known_queue(name) for name in queues]:
+    with connected(broker) as connection:
+        for queue in [connection.known_queue(name) for name in queues]:
             queue.resume()
             if queue.stats().paused:
                 click.echo(f"{queue.name} still paused")

@@ -74,10 +74,10 @@ def list_dead(
     broker: str | None,
 ) -> None:
     """List the dead letters of QUEUE, newest first."""
-    with connected(broker) as session:
-        letters = pages(session.known_queue(queue), Filter(reason, error, task, since), before)
+    with connected(broker) as connection:
+        letters = pages(connection.known_queue(queue), Filter(reason, error, task, since), before)
         found = list(itertools.islice(letters, limit + 1))
-        now_ms = server_ms(session.client)
+        now_ms = server_ms(connection.client)
     more, found = len(found) > limit, found[:limit]
     if form == "json":
         output.print_json([json_of(letter) for letter in found])
@@ -112,9 +112,9 @@ def show(queue: str, id_: str, payload: bool, form: str | None, broker: str | No
 
     ID is the message's id, or its entry among the dead letters.
     """
-    with connected(broker) as session:
-        letter = session.known_queue(queue).dead_letter(id_, whole=payload)
-        now_ms = server_ms(session.client)
+    with connected(broker) as connection:
+        letter = connection.known_queue(queue).dead_letter(id_, whole=payload)
+        now_ms = server_ms(connection.client)
     if letter is None:
         raise BadInput(
             f"{queue} has no dead letter {id_!r}", hint=f"List them with: celeriac dlq ls {queue}"
@@ -203,8 +203,8 @@ def move(
             f"which dead letters of {queue}? Give their IDs, or --all, or filters",
             hint=f"For example: celeriac dlq {how.verb} {queue} --reason delivery_limit --dry-run",
         )
-    with connected(broker) as session:
-        target = session.known_queue(queue)
+    with connected(broker) as connection:
+        target = connection.known_queue(queue)
         missing = set(ids)
         letters = by_id(target, missing) if ids else pages(target, picked)
         chosen = itertools.islice(letters, limit)

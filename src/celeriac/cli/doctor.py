@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from celeriac.cli import checks, output
-from celeriac.cli.broker import Broker, broker_option, connected
+from celeriac.cli.broker import BrokerConnection, broker_option, connected
 from celeriac.cli.errors import FAILED
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def doctor(form: str | None, broker: str | None) -> None:
     Every check is a line: ok, warn or fail, with what to do. Exits with 1 when one fails.
     """
     # Without a client name: setting one needs a permission, and that is what is checked here.
-    with connected(broker, client_name=None) as session:
-        findings = examine(session)
+    with connected(broker, client_name=None) as connection:
+        findings = examine(connection)
     if form == "json":
         output.print_json([asdict(finding) for finding in findings])
     elif form == "yaml":
@@ -49,11 +49,11 @@ def doctor(form: str | None, broker: str | None) -> None:
         raise SystemExit(FAILED)
 
 
-def examine(broker: Broker) -> list[Finding]:
+def examine(broker: BrokerConnection) -> list[Finding]:
     """Measure, and judge what was measured."""
     from redis.exceptions import NoPermissionError
 
-    from celeriac.broker.many import stats_of
+    from celeriac.broker.bulk_stats import stats_of
 
     url = broker.url
     started = time.perf_counter()

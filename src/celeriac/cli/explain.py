@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from celeriac.cli import output
-from celeriac.cli.broker import Broker, broker_option, connected
+from celeriac.cli.broker import BrokerConnection, broker_option, connected
 from celeriac.cli.errors import BadInput, unknown_name
 from celeriac.cli.get import statuses
-from celeriac.cli.view import count
+from celeriac.cli.queue_table import count
 
 if TYPE_CHECKING:
     from celeriac.spec.queue import MessageQueue
@@ -40,8 +40,8 @@ def explain(queue: str, files: tuple[str, ...], form: str | None, broker: str | 
     The numbers are those of the `celeriac up` of this folder. Where none runs, they are calculated
     from the broker's counts and the specs of -f.
     """
-    with connected(broker) as session:
-        source, status = explanation(session, queue, files)
+    with connected(broker) as connection:
+        source, status = explanation(connection, queue, files)
     if form == "json":
         output.print_json({"name": queue, "source": source, **status})
     elif form == "yaml":
@@ -52,7 +52,7 @@ def explain(queue: str, files: tuple[str, ...], form: str | None, broker: str | 
 
 
 def explanation(
-    broker: Broker, queue: str, files: tuple[str, ...]
+    broker: BrokerConnection, queue: str, files: tuple[str, ...]
 ) -> tuple[str, Mapping[str, Any]]:
     """Where the numbers come from, and the queue's status with its scaling terms."""
     known = statuses(broker)
@@ -82,12 +82,12 @@ def _spec(queue: str, files: tuple[str, ...]) -> MessageQueue:
     return found[queue]
 
 
-def calculate(broker: Broker, queue: MessageQueue) -> dict[str, Any]:
+def calculate(broker: BrokerConnection, queue: MessageQueue) -> dict[str, Any]:
     """What a control loop would decide that saw the queue for the first time just now."""
     from datetime import UTC, datetime
 
     from celeriac.backend.base import Fleet
-    from celeriac.cli.view import live_workers
+    from celeriac.cli.queue_table import live_workers
     from celeriac.control.observe import Observation
     from celeriac.control.scale import ScaleMemory, decide
     from celeriac.control.status import scaling_status

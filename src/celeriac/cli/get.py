@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from celeriac.cli import output, view
-from celeriac.cli.broker import Broker, broker_option, connected
+from celeriac.cli import output, queue_table
+from celeriac.cli.broker import BrokerConnection, broker_option, connected
 from celeriac.cli.errors import unknown_name
 from celeriac.cli.state import StateFolder
 
@@ -36,19 +36,19 @@ Examples:
 @broker_option
 def get(queue: str | None, form: str | None, watch: bool, broker: str | None) -> None:
     """List queues with their counts and workers."""
-    with connected(broker) as session:
+    with connected(broker) as connection:
         if not watch:
-            show(read(session, queue), form)
+            show(read(connection, queue), form)
             return
         try:
-            follow(lambda: read(session, queue), form)
+            follow(lambda: read(connection, queue), form)
         except KeyboardInterrupt:
             return
 
 
-def read(broker: Broker, queue: str | None) -> Records:
+def read(broker: BrokerConnection, queue: str | None) -> Records:
     """Read one queue's record, or all of them, in one round trip."""
-    from celeriac.broker.many import stats_of
+    from celeriac.broker.bulk_stats import stats_of
 
     names = broker.names()
     if queue is not None:
@@ -57,10 +57,10 @@ def read(broker: Broker, queue: str | None) -> Records:
         names = [queue]
     known = statuses(broker)
     stats = stats_of(broker.client, names, prefix=broker.prefix) if names else []
-    return [view.queue_record(one, known.get(one.name)) for one in stats]
+    return [queue_table.queue_record(one, known.get(one.name)) for one in stats]
 
 
-def statuses(broker: Broker) -> dict[str, Any]:
+def statuses(broker: BrokerConnection) -> dict[str, Any]:
     """What the `up` of this folder says of its queues, if it runs on the same broker."""
     folder = StateFolder()
     if folder.broker().get("url") != broker.choice.url:
@@ -82,8 +82,8 @@ def show(records: Records, form: str | None, *, compact: bool = False) -> None:
         output.note("No queues yet. Declare some with: celeriac up -f queues.yaml")
     else:
         wide = form == "wide"
-        rows = [view.queue_row(record, wide=wide) for record in records]
-        output.print_table(view.WIDE if wide else view.NARROW, rows)
+        rows = [queue_table.queue_row(record, wide=wide) for record in records]
+        output.print_table(queue_table.WIDE if wide else queue_table.NARROW, rows)
 
 
 def follow(measure: Callable[[], Records], form: str | None) -> None:
@@ -115,11 +115,11 @@ def _counts(records: Records | None) -> Any:
 def _screen(wide: bool) -> Iterator[Callable[[Records], None]]:
     from rich.live import Live
 
-    columns = view.WIDE if wide else view.NARROW
+    columns = queue_table.WIDE if wide else queue_table.NARROW
     with Live(auto_refresh=False) as live:
 
         def update(records: Records) -> None:
-            rows = [view.queue_row(record, wide=wide) for record in records]
+            rows = [queue_table.queue_row(record, wide=wide) for record in records]
             live.update(output.rich_table(columns, rows), refresh=True)
 
         yield update

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from celeriac.cli import jobs, output
-from celeriac.cli.broker import Broker, broker_option, connected
+from celeriac.cli.broker import BrokerConnection, broker_option, connected
 from celeriac.cli.durations import Duration
 from celeriac.cli.errors import BAD_INPUT, FAILED, BadInput, Problem, Unreachable
 
@@ -130,17 +130,17 @@ def send(
         )
     if not queue or "{" in queue or "}" in queue:
         raise BadInput(f"{queue!r} is no name for a queue: leave out {{ and }}")
-    with connected(broker) as session:
+    with connected(broker) as connection:
         if not undeclared:
-            session.known_queue(queue)
+            connection.known_queue(queue)
         if file is None:
-            send_one(session, queue, draft, form)
+            send_one(connection, queue, draft, form)
         else:
             name = "standard input" if file.name == "<stdin>" else file.name
-            Bulk(session, queue, name, form).send(jobs.read_lines(file, draft, start=from_line))
+            Bulk(connection, queue, name, form).send(jobs.read_lines(file, draft, start=from_line))
 
 
-def client_of(broker: Broker) -> Client:
+def client_of(broker: BrokerConnection) -> Client:
     """Make a producer on the connection of the command."""
     from celeriac import Client
 
@@ -163,7 +163,7 @@ def job_of(draft: jobs.Draft) -> Job:
     )
 
 
-def send_one(broker: Broker, queue: str, draft: jobs.Draft, form: str | None) -> None:
+def send_one(broker: BrokerConnection, queue: str, draft: jobs.Draft, form: str | None) -> None:
     """Send a draft and print its receipt."""
     from celeriac import BulkInterrupted, NotReplicated
 
@@ -188,7 +188,7 @@ def send_one(broker: Broker, queue: str, draft: jobs.Draft, form: str | None) ->
 class Bulk:
     """Sends a file in batches, and counts what became of each line."""
 
-    broker: Broker
+    broker: BrokerConnection
     queue: str
     file: str
     form: str | None

@@ -75,7 +75,7 @@ def up(
             f"Note: {ENVIRONMENT} is set, so other commands will talk to that broker and not to the "
             "embedded one; unset it, or start with --broker."
         )
-    from celeriac.cli.session import Session, Settings
+    from celeriac.cli.local_platform import LocalPlatform, Settings
 
     settings = Settings(
         files=files or (QUEUES,),
@@ -85,4 +85,4 @@ def up(
         metrics_port=metrics_port,
         logs=logs,
     )
-    Session(settings).run()
+    LocalPlatform(settings).run()

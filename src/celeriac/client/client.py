@@ -23,8 +23,8 @@ from celeriac.broker.keys import DEFAULT_PREFIX
 from celeriac.broker.message import NewMessage, QueueStats, Receipt
 from celeriac.broker.refusal import BrokerRefuses, BrokerUnreachable
 from celeriac.broker.replication import Replication
-from celeriac.client.direct import direct_client
 from celeriac.client.job import DEDUP_SECONDS, Job, Seconds, message_of
+from celeriac.client.pinned import pinned_client
 from celeriac.client.progress import Progress, read_progress
 from celeriac.client.publisher import Publisher
 from celeriac.spec.errors import CeleriacError
@@ -112,7 +112,7 @@ class Client:
             self.prefix = prefix or DEFAULT_PREFIX
         else:
             url = parse(broker or from_environment())
-            self._client = direct_client(url)
+            self._client = pinned_client(url)
             self.prefix = prefix or url.prefix
             replication = replication or url.replication
         self._publisher = Publisher(

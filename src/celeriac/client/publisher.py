@@ -18,7 +18,7 @@ from celeriac.broker.message import NewMessage, Priority, Receipt
 from celeriac.broker.queue import Queue
 from celeriac.broker.replication import Replication
 from celeriac.broker.signing import SigningKeys, from_environment
-from celeriac.client.direct import direct_client
+from celeriac.client.pinned import pinned_client
 from celeriac.spec.errors import CeleriacError
 from celeriac.spec.policies import QueuePolicy
 
@@ -131,7 +131,7 @@ def publisher_for(url: BrokerURL) -> Publisher:
     Raises SigningKeysError when the environment names signing keys that cannot be used.
     """
     return Publisher(
-        direct_client(url),
+        pinned_client(url),
         prefix=url.prefix,
         signing=from_environment(),
         replication=url.replication,

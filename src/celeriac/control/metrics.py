@@ -25,7 +25,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from celeriac.broker.many import ManyQueues, queues
+from celeriac.broker.bulk_stats import BulkStats, queue_names
 from celeriac.broker.message import Histogram, QueueStats
 from celeriac.control.observe import heard
 from celeriac.spec.errors import CeleriacError
@@ -114,10 +114,10 @@ def read_all(client: redis.Redis, prefix: str) -> Callable[[], list[QueueStats]]
 
     For one thread at a time. Raises RedisError when there is nothing to be had of the broker.
     """
-    many = ManyQueues(client, prefix=prefix)
+    many = BulkStats(client, prefix=prefix)
 
     def read() -> list[QueueStats]:
-        found = many.measure(queues(client, prefix=prefix))
+        found = many.measure(queue_names(client, prefix=prefix))
         return [one for one in found if isinstance(one, QueueStats)]
 
     return read

@@ -24,7 +24,7 @@ STALLED_FAILURES = 3
 #: Who writes the number of workers, when not we.
 _SCALERS = {"KEDA": "KEDA", "HPA": "a HorizontalPodAutoscaler of yours"}
 
-Finding = tuple[bool, Reason, str]
+Assessment = tuple[bool, Reason, str]
 
 
 def status_of(
@@ -43,7 +43,7 @@ def status_of(
     it are not followed.
     """
     stats, fleet = observation.stats, observation.fleet
-    findings: dict[ConditionType, Finding] = {
+    assessments: dict[ConditionType, Assessment] = {
         ConditionType.READY: _ready(observation, decision, queue),
         ConditionType.RECONCILING: _reconciling(observation, decision, ignored),
         ConditionType.STALLED: _stalled(observation, problem),
@@ -61,7 +61,7 @@ def status_of(
             last_transition_time=utc(observation.now),
             observed_generation=queue.metadata.generation,
         )
-        for type_, (holds, reason, message) in findings.items()
+        for type_, (holds, reason, message) in assessments.items()
     ]
     return MessageQueueStatus(
         observed_generation=queue.metadata.generation,
@@ -98,7 +98,7 @@ def decision_of(status: ScalingStatus) -> ScaleDecision:
     return ScaleDecision(**{name: getattr(status, name) for name in ScalingStatus.model_fields})
 
 
-def _ready(observation: Observation, decision: ScaleDecision, queue: MessageQueue) -> Finding:
+def _ready(observation: Observation, decision: ScaleDecision, queue: MessageQueue) -> Assessment:
     fleet, stats = observation.fleet, observation.stats
     if stats is None:
         return False, observation.unreadable, observation.error
@@ -119,12 +119,12 @@ def _ready(observation: Observation, decision: ScaleDecision, queue: MessageQueu
 
 def _reconciling(
     observation: Observation, decision: ScaleDecision, ignored: Sequence[str]
-) -> Finding:
+) -> Assessment:
     holds, reason, message = _under_way(observation, decision)
     return holds, reason, "; ".join([*([message] if message else []), *ignored])[:4096]
 
 
-def _under_way(observation: Observation, decision: ScaleDecision) -> Finding:
+def _under_way(observation: Observation, decision: ScaleDecision) -> Assessment:
     fleet = observation.fleet
     if fleet.outdated:
         return (
@@ -141,7 +141,7 @@ def _under_way(observation: Observation, decision: ScaleDecision) -> Finding:
     return False, Reason.AS_DECLARED, ""
 
 
-def _stalled(observation: Observation, problem: str) -> Finding:
+def _stalled(observation: Observation, problem: str) -> Assessment:
     fleet = observation.fleet
     if problem:
         return True, Reason.INVALID_SPEC, problem[:4096]
@@ -155,13 +155,13 @@ def _stalled(observation: Observation, problem: str) -> Finding:
     return False, Reason.AS_DECLARED, ""
 
 
-def _broker(observation: Observation) -> Finding:
+def _broker(observation: Observation) -> Assessment:
     if observation.stats is None:
         return False, observation.unreadable, observation.error
     return True, Reason.BROKER_ANSWERS, ""
 
 
-def _scaling(queue: MessageQueue, decision: ScaleDecision) -> Finding:
+def _scaling(queue: MessageQueue, decision: ScaleDecision) -> Assessment:
     match decision.limited_by:
         case "BrokerUnreachable":
             return False, Reason.BROKER_UNREACHABLE, "the number of workers is held"
@@ -174,7 +174,7 @@ def _scaling(queue: MessageQueue, decision: ScaleDecision) -> Finding:
     return True, Reason.NATIVE, ""
 
 
-def _paused(queue: MessageQueue, observation: Observation) -> Finding:
+def _paused(queue: MessageQueue, observation: Observation) -> Assessment:
     if queue.spec.paused:
         return True, Reason.SPEC_PAUSED, "spec.paused is true"
     if observation.stats is not None and observation.stats.paused:
@@ -182,7 +182,7 @@ def _paused(queue: MessageQueue, observation: Observation) -> Finding:
     return False, Reason.NOT_PAUSED, ""
 
 
-def _dead(observation: Observation) -> Finding:
+def _dead(observation: Observation) -> Assessment:
     dead = observation.stats.dead if observation.stats else 0
     if dead:
         return True, Reason.DEAD_LETTERS, f"{dead} dead {'letter' if dead == 1 else 'letters'}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from celeriac.broker.many import queues
+from celeriac.broker.bulk_stats import queue_names
 from celeriac.client.publisher import Publisher
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def cancel_everywhere(publisher: Publisher, ids: Sequence[str]) -> None:
 
     Raises RedisError when the broker does not answer.
     """
-    for name in queues(publisher.client, prefix=publisher.prefix):
+    for name in queue_names(publisher.client, prefix=publisher.prefix):
         queue = publisher.peek(name)
         for message_id in ids:
             try:

@@ -8,7 +8,7 @@ import time
 import pytest
 import redis
 
-from celeriac.broker.many import queues
+from celeriac.broker.bulk_stats import queue_names
 from celeriac.broker.message import Receipt
 from celeriac.broker.queue import Queue
 from celeriac.spec.policies import QueuePolicy
@@ -211,7 +211,7 @@ def test_queues_are_listed_when_declared_or_published_to(
     Queue(redis_client, "declared", prefix=prefix).declare(QueuePolicy())
     Queue(redis_client, "published", prefix=prefix).publish([new()])
     Queue(redis_client, "looked-at", prefix=prefix).stats()
-    assert queues(redis_client, prefix=prefix) == ["declared", "published"]
+    assert queue_names(redis_client, prefix=prefix) == ["declared", "published"]
 
 
 def test_a_waiting_message_can_be_cancelled_and_a_running_one_cannot(queue: Queue) -> None:

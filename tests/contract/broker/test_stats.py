@@ -9,9 +9,9 @@ import pytest
 import redis
 from redis.exceptions import OutOfMemoryError
 
+from celeriac.broker.bulk_stats import stats_of
 from celeriac.broker.connection import connect
 from celeriac.broker.embedded import EmbeddedServer
-from celeriac.broker.many import stats_of
 from celeriac.broker.message import DeadLetter, Discard, Outcome, RetryAt
 from celeriac.broker.queue import Queue
 from celeriac.cli.permissions import acl_rule

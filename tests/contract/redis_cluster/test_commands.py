@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from celeriac import Client
-from celeriac.broker.many import stats_of
+from celeriac.broker.bulk_stats import stats_of
 from celeriac.broker.message import DeadLetter
 from celeriac.broker.queue import Queue
 from celeriac.broker.url import parse

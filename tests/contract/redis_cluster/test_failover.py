@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from celeriac import Client
+from celeriac.broker.bulk_stats import BulkStats
 from celeriac.broker.connection import connect
-from celeriac.broker.many import ManyQueues
 from celeriac.broker.message import QueueStats
 from celeriac.broker.queue import Queue
 from celeriac.chaos.processes import eventually
@@ -36,7 +36,7 @@ def test_a_dead_primarys_queues_come_back_with_its_replica(
     for name in names:
         Queue(client, name).declare(policy())
         Queue(client, name).publish(some(10))
-    queue, many, producer = Queue(client, names[0]), ManyQueues(client), Client(cluster.url)
+    queue, many, producer = Queue(client, names[0]), BulkStats(client), Client(cluster.url)
     held = claim(queue, 3)
     for name in names:
         producer.send(name, "t", id="before")

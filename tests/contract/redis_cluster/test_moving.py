@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from celeriac import Client
+from celeriac.broker.bulk_stats import BulkStats
 from celeriac.broker.cluster import ClusterClient
-from celeriac.broker.many import ManyQueues
 from celeriac.broker.message import DeadLetter, QueueStats
 from celeriac.broker.queue import Queue
 from celeriac.broker.scripts import script
@@ -63,7 +63,7 @@ def test_everybody_waits_while_the_keys_are_between_two_nodes(
             calls: list[Future[Any]] = [
                 threads.submit(producer.send, queue.name, "t", id="meanwhile"),
                 threads.submit(queue.claim, "other", count=1),
-                threads.submit(ManyQueues(queue.client).measure, [queue.name]),
+                threads.submit(BulkStats(queue.client).measure, [queue.name]),
             ]
             time.sleep(0.3)
             assert not any(call.done() for call in calls)

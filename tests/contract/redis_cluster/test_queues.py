@@ -10,9 +10,9 @@ import pytest
 import redis
 
 from celeriac import Client, Job
+from celeriac.broker.bulk_stats import BulkStats, queue_names, stats_of
 from celeriac.broker.cluster import ClusterClient
 from celeriac.broker.connection import connect
-from celeriac.broker.many import ManyQueues, queues, stats_of
 from celeriac.broker.message import DeadLetter, QueueStats
 from celeriac.broker.queue import Queue
 from celeriac.broker.topology import ClusterUnavailable
@@ -33,7 +33,7 @@ def test_queues_lead_their_whole_lives(
         node.ask("SCRIPT FLUSH")
     for name in names:
         live(Queue(client, f"{name}-again"))
-    assert set(names) <= set(queues(client))
+    assert set(names) <= set(queue_names(client))
 
 
 def test_a_worker_asks_for_nothing_ahead_of_a_queue_that_may_move(
@@ -76,7 +76,7 @@ def test_many_queues_are_measured_in_one_trip_to_each_node(
     for node in cluster.primaries():
         node.ask("SCRIPT FLUSH")
     assert [one.ready for one in stats_of(client, names)] == [1, 2, 3]
-    many = ManyQueues(client)
+    many = BulkStats(client)
     for _ in range(2):
         found = many.measure([*names, "nobody's"])
         assert [one.ready for one in found if isinstance(one, QueueStats)] == [1, 2, 3, 0]
@@ -132,7 +132,7 @@ def test_any_node_will_do_as_an_entrance(cluster: RedisCluster, names: list[str]
             live(Queue(client, name))
     user, _, host = cluster.url_of([replica]).rpartition("@")
     with connect(f"{user}@127.0.0.1:1,{host}") as client:
-        assert queues(client)
+        assert queue_names(client)
 
 
 def test_prefixes_keep_apart_what_databases_do_elsewhere(
@@ -148,7 +148,7 @@ def test_prefixes_keep_apart_what_databases_do_elsewhere(
 def test_one_server_is_told_from_a_cluster(valkey: Any, cluster: RedisCluster) -> None:
     url = valkey.url.replace("celeriac://", "celeriac+cluster://")
     with connect(url) as client, pytest.raises(ClusterUnavailable, match="is no node of a cluster"):
-        queues(client)
+        queue_names(client)
     with connect(cluster.url) as client, pytest.raises(NotImplementedError, match="one node"):
         client.pipeline()
 
@@ -157,7 +157,7 @@ def test_nodes_that_left_are_forgotten(cluster: RedisCluster, names: list[str]) 
     with connect(cluster.url) as client:
         assert isinstance(client, ClusterClient)
         stranger = client.node(("127.0.0.1", cluster.nodes[0].bus))
-        queues(client)
+        queue_names(client)
         for name in names:
             Queue(client, name).publish([new()])
         assert client.node(("127.0.0.1", cluster.nodes[0].bus)) is not stranger

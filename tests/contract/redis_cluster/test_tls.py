@@ -9,9 +9,9 @@ import redis
 from celery import Celery
 
 from celeriac import Client
+from celeriac.broker.bulk_stats import queue_names
 from celeriac.broker.cluster import servers
 from celeriac.broker.connection import connect
-from celeriac.broker.many import queues
 from celeriac.broker.queue import Queue
 from celeriac.broker.server_process import free_port
 from tests.contract.broker.handy import drain
@@ -46,7 +46,7 @@ def test_every_node_is_reached_over_tls(secured: str, queue_name: str) -> None:
         for name in names:
             producer.send(name, "t", id=name)
             assert drain(Queue(client, name)) == [name]
-        assert set(names) <= set(queues(client))
+        assert set(names) <= set(queue_names(client))
         ports = {node.get_connection_kwargs()["port"] for node in servers(client).values()}
         assert len(ports) == 2
     app = Celery("test", broker=secured, set_as_current=False)
@@ -61,4 +61,4 @@ def test_another_authority_is_refused(
     other = Authority(tmp_path_factory.mktemp("other"), "other")
     url = f"{secured.partition('?')[0]}?ssl_ca_certs={other.file}"
     with connect(url) as client, pytest.raises(redis.ConnectionError, match="certificate"):
-        queues(client)
+        queue_names(client)

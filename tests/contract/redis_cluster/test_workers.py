@@ -17,11 +17,11 @@ from celery.app.task import Context
 from kombu import Exchange
 from kombu.common import Broadcast
 
+from celeriac.broker.bulk_stats import stats_of
 from celeriac.broker.connection import connect, connection_pool, parse
+from celeriac.broker.hash_slots import slot_of
 from celeriac.broker.keys import kombu_prefix
-from celeriac.broker.many import stats_of
 from celeriac.broker.queue import Queue
-from celeriac.broker.slots import slot_of
 from celeriac.chaos.processes import eventually
 from tests.contract.broker.handy import policy
 from tests.programs import program

@@ -3,7 +3,7 @@
 from tests.mutants.table import Edit
 
 _LOCAL = "src/celeriac/backend/local.py"
-_PLACES = "src/celeriac/backend/places.py"
+_REPLICAS = "src/celeriac/backend/replicas.py"
 
 EDITS = (
     Edit(
@@ -26,19 +26,19 @@ EDITS = (
     ),
     Edit(
         "a worker that dies young is started without a wait",
-        _PLACES,
+        _REPLICAS,
         "since=now + restart_wait_s(failures),",
         "since=now,",
     ),
     Edit(
         "all old workers go at once",
-        _PLACES,
+        _REPLICAS,
         "droppable = surplus - len(unready)",
         "droppable = len(outdated)",
     ),
     Edit(
         "a gap is filled before its time",
-        _PLACES,
+        _REPLICAS,
         "for it in gaps if it.since <= now]",
         "for it in gaps]",
     ),

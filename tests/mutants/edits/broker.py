@@ -17,8 +17,8 @@ EDITS = (
     Edit(
         "a poison is handed out once more",
         _LUA + "common.lua",
-        "if tonumber(v[LOST]) >= limit then",
-        "if tonumber(v[LOST]) > limit then",
+        "return deliveries >= (tonumber(most or 5) or 5)",
+        "return deliveries > (tonumber(most or 5) or 5)",
     ),
     Edit(
         "a lost delivery is not counted",

@@ -136,7 +136,7 @@ EDITS = (
     ),
     Edit(
         "a late answer is taken for the next one's",
-        "src/celeriac/client/direct.py",
+        "src/celeriac/client/pinned.py",
         "            connection.disconnect()\n            raise\n",
         "            raise\n",
     ),

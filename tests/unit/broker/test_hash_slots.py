@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
+from celeriac.broker.hash_slots import SLOTS, SlotMap, guarded, key_of, slot_of
 from celeriac.broker.keys import QueueKeys, kombu_prefix
-from celeriac.broker.slots import SLOTS, SlotMap, guarded, key_of, slot_of
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import redis
 
+from celeriac.broker.bulk_stats import BulkStats
 from celeriac.broker.keys import QueueKeys
-from celeriac.broker.many import ManyQueues
 from celeriac.broker.message import NewMessage, QueueStats
 from celeriac.broker.queue import Queue
 from celeriac.spec.policies import QueuePolicy
@@ -24,7 +24,7 @@ def names(redis_client: redis.Redis, queue_name: str) -> list[str]:
 
 
 def test_the_numbers_are_those_of_each_queue(redis_client: redis.Redis, names: list[str]) -> None:
-    many = ManyQueues(redis_client)
+    many = BulkStats(redis_client)
     queue = Queue(redis_client, names[1])
     queue.publish([NewMessage(id=str(n), task="t", body=b"[]") for n in range(5)])
     queue.claim("worker", count=2)
@@ -40,7 +40,7 @@ def test_the_numbers_are_those_of_each_queue(redis_client: redis.Redis, names: l
 def test_what_changes_is_seen_and_so_is_the_time(
     redis_client: redis.Redis, names: list[str]
 ) -> None:
-    many = ManyQueues(redis_client)
+    many = BulkStats(redis_client)
     (first,) = many.measure(names[:1])
     time.sleep(0.02)
     (second,) = many.measure(names[:1])
@@ -59,7 +59,7 @@ def test_one_that_cannot_be_read_is_not_the_others_trouble(
     redis_client: redis.Redis, names: list[str]
 ) -> None:
     redis_client.set(QueueKeys.of(names[1]).record, "not a hash")
-    found = ManyQueues(redis_client).measure(names[:3])
+    found = BulkStats(redis_client).measure(names[:3])
     assert isinstance(found[1], redis.ResponseError)
     assert isinstance(found[0], QueueStats) and isinstance(found[2], QueueStats)
 
@@ -67,7 +67,7 @@ def test_one_that_cannot_be_read_is_not_the_others_trouble(
 def test_a_server_that_forgot_the_script_is_told_it_again(
     redis_client: redis.Redis, names: list[str]
 ) -> None:
-    many = ManyQueues(redis_client)
+    many = BulkStats(redis_client)
     many.measure(names[:1])
     redis_client.script_flush()
     assert isinstance(many.measure(names[:1])[0], QueueStats)
@@ -76,5 +76,5 @@ def test_a_server_that_forgot_the_script_is_told_it_again(
 def test_a_server_that_is_away_is_told_as_such(names: list[str]) -> None:
     nobody = redis.Redis(port=1, socket_connect_timeout=1)
     with pytest.raises(redis.ConnectionError):
-        ManyQueues(nobody).measure(names[:1])
+        BulkStats(nobody).measure(names[:1])
     nobody.close()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from celeriac.cli.view import NARROW, WIDE, live_workers, queue_record, queue_row, state
+from celeriac.cli.queue_table import NARROW, WIDE, live_workers, queue_record, queue_row, state
 
 
 def test_the_keys_of_the_json_list_are_a_contract(make_stats: Any) -> None:

@@ -18,7 +18,7 @@ from celeriac.broker.wire import parts
 _AT_ONCE = 200
 
 
-def queues(client: redis.Redis, *, prefix: str = DEFAULT_PREFIX) -> list[str]:
+def queue_names(client: redis.Redis, *, prefix: str = DEFAULT_PREFIX) -> list[str]:
     """Name every queue that was ever declared or published to under a prefix."""
     members: Any = client.smembers(index_key(prefix))
     return sorted(name.decode() for name in members)
@@ -29,14 +29,14 @@ def stats_of(
 ) -> list[QueueStats]:
     """Measure many queues once. Raises RedisError when one cannot be read."""
     found: list[QueueStats] = []
-    for stats in ManyQueues(client, prefix=prefix).measure(names):
+    for stats in BulkStats(client, prefix=prefix).measure(names):
         if isinstance(stats, redis.RedisError):
             raise stats
         found.append(stats)
     return found
 
 
-class ManyQueues:
+class BulkStats:
     """Measures queues of one broker again and again; one's trouble is not the others'.
 
     An answer that says nothing new is not parsed again. To be used by one thread at a time.

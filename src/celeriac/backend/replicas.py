@@ -1,7 +1,7 @@
-"""The places of a queue's workers, and what to do next about them. Pure.
+"""The replicas of a queue's workers, and what to do next about them. Pure.
 
-A place is a worker, or the gap that a dead one left. A gap is filled again after a wait that grows
-while workers die young; other places, and other queues, do not wait for it.
+A replica is a worker, or the gap that a dead one left. A gap is filled again after a wait that grows
+while workers die young; other replicas, and other queues, do not wait for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LONGEST_WAIT_S = 30.0
 
 
 class State(Enum):
-    """How a place is."""
+    """How a replica is."""
 
     STARTING = "starting"
     READY = "ready"
@@ -25,7 +25,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Replica:
     """One worker or gap. Times are seconds on a monotonic clock."""
 
     name: str
@@ -41,7 +41,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start a worker; ``gap`` names the place it fills, if it fills one."""
+    """Start a worker; ``gap`` names the replica it fills, if it fills one."""
 
     gap: str = ""
     failures: int = 0
@@ -69,12 +69,12 @@ def restart_wait_s(failures: int) -> float:
     return 0.0 if failures <= 1 else min(LONGEST_WAIT_S, 2.0 ** min(failures - 2, 16))
 
 
-def after_death(place: Place, *, now: float) -> Place:
+def after_death(replica: Replica, *, now: float) -> Replica:
     """The gap that a worker leaves which died by itself."""
-    failures = 1 if now - place.since >= PROVEN_S else place.failures + 1
-    return Place(
-        name=place.name,
-        revision=place.revision,
+    failures = 1 if now - replica.since >= PROVEN_S else replica.failures + 1
+    return Replica(
+        name=replica.name,
+        revision=replica.revision,
         state=State.WAITING,
         since=now + restart_wait_s(failures),
         failures=failures,
@@ -82,24 +82,24 @@ def after_death(place: Place, *, now: float) -> Place:
 
 
 def next_steps(
-    places: Sequence[Place], *, wanted: int, revision: str, one_by_one: bool, now: float
+    replicas: Sequence[Replica], *, wanted: int, revision: str, one_by_one: bool, now: float
 ) -> list[Step]:
     """Say what to do to come closer to ``wanted`` workers of ``revision``.
 
     ``one_by_one`` lets only one worker start at a time: for an app that has just failed to start.
     """
-    standing = [place for place in places if place.state is not State.DRAINING]
-    outdated = [place for place in standing if place.revision != revision]
+    standing = [replica for replica in replicas if replica.state is not State.DRAINING]
+    outdated = [replica for replica in standing if replica.revision != revision]
     surplus = len(standing) - wanted
     if not outdated or not wanted:
-        steps = [_leave(place) for place in _least_missed(standing)[: max(0, surplus)]]
+        steps = [_leave(replica) for replica in _least_missed(standing)[: max(0, surplus)]]
         return [*steps, *_starts(standing, steps, -surplus, one_by_one=one_by_one, now=now)]
     return _roll(standing, outdated, wanted, one_by_one=one_by_one, now=now)
 
 
 def _roll(
-    standing: Sequence[Place],
-    outdated: Sequence[Place],
+    standing: Sequence[Replica],
+    outdated: Sequence[Replica],
     wanted: int,
     *,
     one_by_one: bool,
@@ -107,13 +107,13 @@ def _roll(
 ) -> list[Step]:
     """One more than wanted may stand while old workers are replaced."""
     surplus = len(standing) - wanted
-    fresh = [place for place in standing if place not in outdated]
-    unready = [place for place in fresh if place.state is not State.READY]
+    fresh = [replica for replica in standing if replica not in outdated]
+    unready = [replica for replica in fresh if replica.state is not State.READY]
     gone: list[Step] = []
     if surplus > 0:
         # A new worker that is not ready yet replaces nobody: it may never be.
         droppable = surplus - len(unready)
-        gone = [_leave(place) for place in _least_missed(outdated)[: max(0, droppable)]]
+        gone = [_leave(replica) for replica in _least_missed(outdated)[: max(0, droppable)]]
         surplus -= len(gone)
     room = 1 - surplus if not unready or surplus < 0 else 0
     count = min(room, wanted - len(fresh))
@@ -121,7 +121,7 @@ def _roll(
 
 
 def _starts(
-    standing: Sequence[Place],
+    standing: Sequence[Replica],
     leaving: Iterable[Step],
     count: int,
     *,
@@ -131,7 +131,7 @@ def _starts(
     closed = {step.name for step in leaving if isinstance(step, Close)}
     gaps = [it for it in standing if it.state is State.WAITING and it.name not in closed]
     if one_by_one:
-        # The place that failed most often tries again, and all others wait for what comes of it.
+        # The replica that failed most often tries again, and all others wait for what comes of it.
         gaps.sort(key=lambda gap: -gap.failures)
         if any(it.state is State.STARTING for it in standing) or any(it.since > now for it in gaps):
             return []
@@ -140,11 +140,11 @@ def _starts(
     return starts[:1] if one_by_one else starts
 
 
-def _leave(place: Place) -> Step:
-    return Close(place.name) if place.state is State.WAITING else Drain(place.name)
+def _leave(replica: Replica) -> Step:
+    return Close(replica.name) if replica.state is State.WAITING else Drain(replica.name)
 
 
-def _least_missed(places: Iterable[Place]) -> list[Place]:
+def _least_missed(replicas: Iterable[Replica]) -> list[Replica]:
     """Gaps first, then who is not ready, then who holds least, then the youngest."""
     order = {State.WAITING: 0, State.STARTING: 1, State.READY: 2, State.DRAINING: 3}
-    return sorted(places, key=lambda it: (order[it.state], it.held, -it.since))
+    return sorted(replicas, key=lambda it: (order[it.state], it.held, -it.since))

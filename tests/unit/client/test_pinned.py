@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis
 
-from celeriac.client.direct import DirectClient
+from celeriac.client.pinned import PinnedClient
 
 
 class Connection:
@@ -55,12 +55,12 @@ class Pool:
         self.given_back += 1
 
 
-def client_of(*answers: Any) -> tuple[DirectClient, Connection]:
+def client_of(*answers: Any) -> tuple[PinnedClient, Connection]:
     connection = Connection([*answers])
-    return DirectClient(connection_pool=Pool(connection)), connection
+    return PinnedClient(connection_pool=Pool(connection)), connection
 
 
-def ask(client: DirectClient) -> Any:
+def ask(client: PinnedClient) -> Any:
     return client.execute_command("EVALSHA", "0" * 40, 0)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from celeriac.cli import output, view
+from celeriac.cli import output, queue_table
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -42,7 +42,7 @@ class LineDisplay:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._told: dict[str, str] = {}
+        self._shown: dict[str, str] = {}
         self._at = time.monotonic()
 
     def line(self, text: str) -> None:
@@ -57,8 +57,8 @@ class LineDisplay:
         self._at = time.monotonic()
         for record in records:
             text = summary(record)
-            if self._told.get(record["name"]) != text:
-                self._told[record["name"]] = text
+            if self._shown.get(record["name"]) != text:
+                self._shown[record["name"]] = text
                 self.line(f"{time.strftime('%H:%M:%S')} {text}")
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ def summary(record: dict[str, Any]) -> str:
     )
     desired = record["desiredReplicas"]
     wanted = "" if desired in (None, record["replicas"]) else f" ({desired} wanted)"
-    return f"{record['name']}: {counts}; {view.count(record['replicas'], 'worker')}{wanted}"
+    return f"{record['name']}: {counts}; {queue_table.count(record['replicas'], 'worker')}{wanted}"
 
 
 class TableDisplay:
@@ -94,7 +94,9 @@ class TableDisplay:
             self._console.print(Text(text), soft_wrap=True)
 
     def queues(self, records: Records) -> None:
-        table = output.rich_table(view.NARROW, [view.queue_row(record) for record in records])
+        table = output.rich_table(
+            queue_table.NARROW, [queue_table.queue_row(record) for record in records]
+        )
         with self._lock:
             if self._live is None:
                 self._live = self._make(console=self._console, auto_refresh=False)

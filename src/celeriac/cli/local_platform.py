@@ -31,7 +31,7 @@ from celeriac.broker.embedded import Appendfsync, EmbeddedServer, ServerFailed
 from celeriac.broker.eviction import HOW_TO_STOP_IT, EvictingServer, refuse_eviction
 from celeriac.broker.server_process import NoServerFound
 from celeriac.broker.signing import SigningKeysError, from_environment
-from celeriac.cli import display, view
+from celeriac.cli import live_display, queue_table
 from celeriac.cli.errors import BadInput, Problem, Unreachable
 from celeriac.cli.state import FOLDER, METRICS_PORT, StateFolder
 from celeriac.control import metrics
@@ -59,7 +59,7 @@ class Settings:
     logs: bool = False
 
 
-class Session:
+class LocalPlatform:
     """One run of `up`; see `run`."""
 
     def __init__(self, settings: Settings) -> None:
@@ -81,8 +81,8 @@ class Session:
                 self._take_folder(stack)
             except OSError as error:
                 raise Problem(f"{self._folder.path} cannot be written: {error.strerror}") from error
-            self._display = display.choose(logs=self._settings.logs)
-            handler = display.LogLines(self._display)
+            self._display = live_display.choose(logs=self._settings.logs)
+            handler = live_display.LogLines(self._display)
             handler.install()
             stack.callback(handler.remove)
             url = self._start_broker(stack)
@@ -179,19 +179,19 @@ class Session:
         return server
 
     def _worker_output(self) -> Output:
-        if isinstance(self._display, display.LineDisplay):
+        if isinstance(self._display, live_display.LineDisplay):
             return Lines(lambda worker, line: self._display.line(f"{worker} | {line}"))
         return LogFiles(self._folder.path / "logs")
 
     def _banner(self, metrics_url: str, queues: list[str]) -> None:
         settings = self._settings
         say = self._display.line
-        number = view.count(len(queues), "queue")
+        number = queue_table.count(len(queues), "queue")
         say(f"celeriac {__version__} is up: {number} of {', '.join(settings.files)}")
         where = f", data in {_short(self._server.data_dir)}" if self._server else ""
         say(f"  broker   {self._shown_url}{where}")
         say(f"  metrics  {metrics_url}")
-        if isinstance(self._display, display.TableDisplay):
+        if isinstance(self._display, live_display.TableDisplay):
             say(f"  logs     {FOLDER}/logs")
         say("In another terminal, in this folder:")
         say(f"  celeriac send {queues[0]} TASK --args '[\"Ada\"]'")
@@ -214,7 +214,7 @@ class Session:
         )
         if not self._signals:
             stats = [one for one in self._collector.stats() if one.name in known]
-            self._display.queues([view.queue_record(one, known[one.name]) for one in stats])
+            self._display.queues([queue_table.queue_record(one, known[one.name]) for one in stats])
 
     def _mend_server(self) -> None:
         if self._server is not None and not self._server.alive and not self._signals:
@@ -267,7 +267,7 @@ class Session:
             logger.warning("the broker does not answer any more")
         self._display.line(
             "Stopped."
-            + (f" {view.count(left, 'message')} left for the next start." if left else "")
+            + (f" {queue_table.count(left, 'message')} left for the next start." if left else "")
         )
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac.backend.places import (
+from celeriac.backend.replicas import (
     Close,
     Drain,
-    Place,
+    Replica,
     Start,
     State,
     Step,
@@ -24,10 +24,10 @@ NOW = 100.0
 STATES = {"s": State.STARTING, "r": State.READY, "w": State.WAITING, "d": State.DRAINING}
 
 
-def places(text: str) -> list[Place]:
+def replicas(text: str) -> list[Replica]:
     """Read "r1 s2 w2": a letter for the state, a digit for the revision; names are a, b, c."""
     return [
-        Place(
+        Replica(
             name="abcdefgh"[n],
             revision=word[1],
             state=STATES[word[0]],
@@ -40,7 +40,7 @@ def places(text: str) -> list[Place]:
 
 def steps(text: str, wanted: int, *, revision: str = "1", one_by_one: bool = False) -> list[Step]:
     return next_steps(
-        places(text), wanted=wanted, revision=revision, one_by_one=one_by_one, now=NOW
+        replicas(text), wanted=wanted, revision=revision, one_by_one=one_by_one, now=NOW
     )
 
 
@@ -83,7 +83,7 @@ def test_replacing_what_runs_something_older(now: str, wanted: int, expected: li
 
 
 def test_who_holds_least_goes_first() -> None:
-    busy, idle = places("r1 r1")
+    busy, idle = replicas("r1 r1")
     crowd = [replace(busy, held=0), replace(idle, held=5)]
 
     found = next_steps(crowd, wanted=1, revision="1", one_by_one=False, now=NOW)
@@ -94,13 +94,13 @@ def test_who_holds_least_goes_first() -> None:
 def test_an_app_that_cannot_start_is_tried_by_one_worker_only() -> None:
     assert steps("s1 w1 w1", 3, one_by_one=True) == []
     assert steps("w1 w1 w1", 3, one_by_one=True) == [Start("a", 1)]
-    waits = [replace(place, since=NOW + n) for n, place in enumerate(places("w1 w1 w1"))]
+    waits = [replace(replica, since=NOW + n) for n, replica in enumerate(replicas("w1 w1 w1"))]
     assert next_steps(waits, wanted=3, revision="1", one_by_one=True, now=NOW) == []
     assert steps("r1", 5, one_by_one=True) == [Start()]
 
 
 def test_a_gap_is_not_filled_before_its_time() -> None:
-    (gap,) = places("w1")
+    (gap,) = replicas("w1")
     waiting = replace(gap, since=NOW + 0.1)
 
     assert next_steps([waiting], wanted=1, revision="1", one_by_one=False, now=NOW) == []
@@ -109,9 +109,9 @@ def test_a_gap_is_not_filled_before_its_time() -> None:
 
 def test_waits_grow_while_workers_die_young_and_begin_anew_after_a_proven_one() -> None:
     assert [restart_wait_s(n) for n in range(1, 9)] == [0, 1, 2, 4, 8, 16, 30, 30]
-    (place,) = places("r1")
-    young = after_death(replace(place, failures=3, since=NOW - 29), now=NOW)
-    proven = after_death(replace(place, failures=3, since=NOW - 30), now=NOW)
+    (replica,) = replicas("r1")
+    young = after_death(replace(replica, failures=3, since=NOW - 29), now=NOW)
+    proven = after_death(replace(replica, failures=3, since=NOW - 30), now=NOW)
 
     assert (young.state, young.failures, young.since) == (State.WAITING, 4, NOW + 4)
     assert (proven.failures, proven.since) == (1, NOW)
@@ -127,11 +127,11 @@ def test_whatever_stands_it_comes_to_rest_as_wanted_and_never_below(
     crowd: str, wanted: int
 ) -> None:
     """Workers get ready and drains end between the steps; nobody dies."""
-    standing = places(crowd)
+    standing = replicas(crowd)
     names = iter(range(1000))
-    ready = sum(place.state is State.READY for place in standing)
+    ready = sum(replica.state is State.READY for replica in standing)
     for _ in range(40):
-        now_ready = sum(place.state is State.READY for place in standing)
+        now_ready = sum(replica.state is State.READY for replica in standing)
         assert now_ready >= min(ready, wanted)
         ready = now_ready
         todo = next_steps(standing, wanted=wanted, revision="2", one_by_one=False, now=NOW)
@@ -140,7 +140,9 @@ def test_whatever_stands_it_comes_to_rest_as_wanted_and_never_below(
                 case Start(gap=gap):
                     standing = [it for it in standing if it.name != gap]
                     standing.append(
-                        Place(name=str(next(names)), revision="2", state=State.STARTING, since=NOW)
+                        Replica(
+                            name=str(next(names)), revision="2", state=State.STARTING, since=NOW
+                        )
                     )
                 case Close(name=name):
                     standing = [it for it in standing if it.name != name]
@@ -150,7 +152,7 @@ def test_whatever_stands_it_comes_to_rest_as_wanted_and_never_below(
                         for it in standing
                     ]
         alive = [it for it in standing if it.state is not State.DRAINING]
-        assert len(alive) <= max(wanted + 1, len(places(crowd)))
+        assert len(alive) <= max(wanted + 1, len(replicas(crowd)))
         standing = [
             replace(it, state=State.READY) if it.state is State.STARTING else it for it in alive
         ]

@@ -48,7 +48,7 @@ class _Held:
         connection.connect()
 
 
-class DirectClient(redis.Redis):
+class PinnedClient(redis.Redis):
     """redis-py's client with a shorter way for EVALSHA. Threads may share it; it survives a fork.
 
     Each thread that publishes holds a connection for as long as it lives.
@@ -87,10 +87,10 @@ class DirectClient(redis.Redis):
             held.busy = False
 
 
-def direct_client(url: BrokerURL, **overrides: Any) -> redis.Redis:
+def pinned_client(url: BrokerURL, **overrides: Any) -> redis.Redis:
     """Make a client of the broker for publishing; of a cluster, each node's takes the shorter way."""
     # Every thread holds one, and redis-py's default would be too few for a server with many threads.
     overrides.setdefault("max_connections", url.options.get("max_connections", 100_000))
     if url.kind == "cluster":
-        return cluster_client(url, node=DirectClient.from_pool, **overrides)
-    return DirectClient.from_pool(connection_pool(url, **overrides))
+        return cluster_client(url, node=PinnedClient.from_pool, **overrides)
+    return PinnedClient.from_pool(connection_pool(url, **overrides))
