@@ -120,7 +120,7 @@ class Queue:
         self._indexed = False
 
     def _run(self, name: str, *args: Argument) -> Any:
-        return self._answer(lambda: script(name).run(self.client, self.keys.all, args))
+        return self._reply(lambda: script(name).run(self.client, self.keys.all, args))
 
     def _send(
         self, name: str, *args: Argument, after: Sequence[Argument | float] = ()
@@ -131,7 +131,7 @@ class Queue:
         except RedisError as error:
             raise ours(error) from error
 
-    def _answer(self, wait: Callable[[], Any]) -> Any:
+    def _reply(self, wait: Callable[[], Any]) -> Any:
         """Wait for an answer, and raise an error that it holds as one of ours."""
         try:
             return wait()
@@ -157,7 +157,7 @@ class Queue:
 
     def has_record(self) -> bool:
         """Whether somebody has declared the queue."""
-        return bool(self._answer(lambda: self.client.hexists(self.keys.record, "policy")))
+        return bool(self._reply(lambda: self.client.hexists(self.keys.record, "policy")))
 
     def declare(self, policy: QueuePolicy, *, only_if_absent: bool = False) -> int:
         """Write the queue's record and return its version, which grows only when something changed.
@@ -241,7 +241,7 @@ class Queue:
 
         def receipts() -> list[Receipt]:
             try:
-                return receipts_of(messages, self._answer(answer))
+                return receipts_of(messages, self._reply(answer))
             except BrokerError as error:
                 _refuse(error, [])
 
@@ -265,14 +265,14 @@ class Queue:
         if replication is None:
             return receipts_of(chunk, self._run("publish", *args))
         publish = script("publish")
-        notes, reached = self._answer(
+        notes, reached = self._reply(
             lambda: replication.run(publish, self.client, self.keys.all, args)
         )
         return receipts_of(chunk, notes, replicas=reached, wanted=replication.replicas)
 
     def _too_large(self, size: int) -> str:
         """Why a large message is refused before it is sent; the script asks the same of all others."""
-        raw = self._answer(lambda: self.client.hget(self.keys.record, "maxMessageBytes"))
+        raw = self._reply(lambda: self.client.hget(self.keys.record, "maxMessageBytes"))
         most = int(raw) if raw is not None and raw.isdigit() else 0
         if not 0 < most < size:
             return ""
@@ -312,7 +312,7 @@ class Queue:
         The server works meanwhile. Messages are on lease from the moment that it hands them out.
         """
         answer = self._send("claim", consumer, count, held)
-        return lambda: claimed(self._answer(answer))
+        return lambda: claimed(self._reply(answer))
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until somebody publishes, at most ``timeout_s`` seconds (0.01 at least)."""
@@ -331,7 +331,7 @@ class Queue:
             self.wait(timeout_s)
             return self.claim(consumer, count=count, held=held)
         wait = ("BLPOP", self.keys.wake, max(_SHORTEST_WAIT_S, timeout_s))
-        return claimed(self._answer(self._send("claim", consumer, count, held, after=wait)))
+        return claimed(self._reply(self._send("claim", consumer, count, held, after=wait)))
 
     def renew(self, consumer: str, leases: Iterable[Lease]) -> set[Lease]:
         """Keep leases alive for another lease time; return those that are no longer held."""

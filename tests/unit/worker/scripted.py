@@ -118,6 +118,13 @@ class ScriptedQueue(Queue):
         answer: int = self._say("release", (list(leases), charged), 0)
         return answer
 
+    def charge(
+        self, consumer: str, lease: Lease, *, reason: str = "worker_lost"
+    ) -> Literal["ready", "dead", "lost"]:
+        answer: Literal["ready", "dead", "lost"]
+        answer = self._answer("charge", (consumer, lease), "ready")
+        return answer
+
     def take_back_unheard(self, consumer: str, heard: Mapping[str, str]) -> int:
         answer: int = self._say("take_back_unheard", dict(heard), 0)
         return answer

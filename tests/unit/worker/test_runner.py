@@ -279,7 +279,8 @@ def test_rejected_with_requeue_runs_again_at_once_and_is_no_attempt(scene: Scene
 
 @pytest.mark.parametrize("delivery", [4, 5])
 def test_requeued_for_ever_is_a_poison(scene: Scene, delivery: int) -> None:
-    settlement = scene.run(raising(Reject("not now", requeue=True)), delivery=delivery)
+    rejects = raising(Reject("not now", requeue=True))
+    settlement = scene.run(rejects, delivery=delivery, last=True)  # as the broker said of it
     assert isinstance(settlement.outcome, DeadLetter)
     assert settlement.outcome.reason == "delivery_limit"
     assert scene.state() == "FAILURE"
