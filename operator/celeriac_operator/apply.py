@@ -28,6 +28,8 @@ from celeriac_operator.world import World
 
 #: A refusal that only another declaration, or somebody's help, can change.
 _FINAL = (400, 403, 405, 422)
+#: A field that no schema has, or an item given twice: said with the code of a fault of the server's own.
+_UNTYPED = "failed to create typed patch object"
 #: How long such a refusal is believed before the same thing is tried once more.
 _BELIEVED_S = 10.0
 
@@ -151,9 +153,8 @@ class Applier:
             yield
         except ApiError as error:
             refusal = _refusal(kind, where, error)
-            if not isinstance(refusal, Blocked):
-                raise
-            self._note(where, stamp, refusal)
+            if isinstance(refusal, Blocked):
+                self._note(where, stamp, refusal)
             raise refusal from error
         except Blocked as blocked:
             self._note(where, stamp, blocked)
@@ -231,11 +232,14 @@ def _taken(kind: Kind, meta: Object) -> Obstacle:
 def _refusal(kind: Kind, where: tuple[str, str, str], error: ApiError) -> ApiError | Blocked:
     """Tell a refusal that stays one from a passing trouble."""
     if "being terminated" in str(error):
-        return error  # the namespace goes, and with it all of this
+        return ApiError(
+            error.status, error.reason, str(error)
+        )  # the namespace goes, and with it all
     if kind.group == kinds.SCALED_OBJECTS.group and error.not_found:
         text = "autoscaling.mode is KEDA, but the cluster has no KEDA: install it, or choose another mode"
         return Blocked(Obstacle(Reason.KEDA_MISSING, text))
-    if error.status in _FINAL:
+    if error.status in _FINAL or _UNTYPED in str(error):
         text = f"the API server refuses the {kind.name} {where[2]}: {error}"
         return Blocked(Obstacle(Reason.REFUSED, text[:4000]))
-    return error
+    text = f"the {kind.name} {where[2]} could not be written: {error}"
+    return ApiError(error.status, error.reason, text)

@@ -202,7 +202,7 @@ class KubernetesBackend:
     def _set_replicas(self, seen: DeploymentSeen, replicas: int) -> None:
         body = {"spec": {"replicas": replicas}}
         where = (seen.namespace, seen.name)
-        logger.info("%s/%s: %d workers, before %d", *where, replicas, seen.replicas)
+        logger.info("%s/%s: replicas %d, before %d", *where, replicas, seen.replicas)
         answer = self._api.merge(kinds.DEPLOYMENTS, *where, body, manager=names.SCALER, sub="scale")
         self._world.scaled(seen, replicas, int(answer["metadata"].get("resourceVersion") or 0))
 

@@ -26,7 +26,8 @@ def fleet_of(
     ready = [pod for pod in living if pod.ready]
     starting = [pod for pod in living if not pod.ready and not pod.waiting]
     template = deployment.template if deployment else ""
-    failures, failure = _worst(deployment, [pod for pod in living if not pod.ready])
+    unready = [pod for pod in living if not pod.ready]
+    failures, failure = _worst(deployment, unready)
     return Fleet(
         wanted=deployment.replicas if deployment and not deployment.deleting else 0,
         starting=len(starting),
@@ -35,6 +36,7 @@ def fleet_of(
         draining=sum(pod.deleting for pod in pods),
         outdated=sum(pod.template != template for pod in (*ready, *starting)),
         failures=failures,
+        cannot_start=failures == HOPELESS_FAILURES and _cannot_start(deployment, unready),
         last_failure=failure or _last(living),
         lost=lost(pods, heard=heard, gone=gone),
         obstacle=obstacle,
@@ -90,6 +92,11 @@ def _worst(deployment: DeploymentSeen | None, unready: Sequence[PodSeen]) -> tup
         if failures > worst:
             worst, text = failures, pod.failure
     return worst, text
+
+
+def _cannot_start(deployment: DeploymentSeen | None, unready: Sequence[PodSeen]) -> bool:
+    refused = deployment is not None and bool(deployment.refusal)
+    return refused or any(pod.waiting in HOPELESS for pod in unready)
 
 
 def _last(living: Iterable[PodSeen]) -> str:

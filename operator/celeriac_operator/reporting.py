@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from celeriac.spec.conditions import Condition, ConditionType, Reason
-from celeriac.spec.status import MessageQueueStatus
+from celeriac.spec.status import NEVER_OBSERVED, MessageQueueStatus
 from celeriac_operator import kinds
 from celeriac_operator.api import Api, ApiError
 from celeriac_operator.resources import Object, names
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 #: Counts that moved noticeably are written this often, others this often.
 COUNTS_S = 5.0
 REST_S = 60.0
+#: What the API server says when something is applied that its schema does not have.
+_UNDECLARED = "field not declared in schema"
 _COUNTS = ("ready", "leased", "delayed", "dead")
 _TOLD = (
     ConditionType.READY,
@@ -177,12 +179,20 @@ class Reporter:
             "metadata": {"name": seen.name, "namespace": seen.namespace, "uid": seen.uid},
             "status": status.model_dump(by_alias=True, exclude_none=True, mode="json"),
         }
-        self._api.apply(
-            kinds.QUEUES, seen.namespace, seen.name, body, manager=names.MANAGER, sub="status"
-        )
+        self._write(seen, body)
         known.status, known.at = status, self._now()
         for condition in transitions_to_tell(known.told, status.conditions):
             self.tell(seen, news_of(condition))
+
+    def _write(self, seen: QueueSeen, body: Object) -> None:
+        where = (kinds.QUEUES, seen.namespace, seen.name, body)
+        try:
+            self._api.apply(*where, manager=names.MANAGER, sub="status")
+        except ApiError as error:
+            if _UNDECLARED not in str(error):
+                raise
+            # An older CustomResourceDefinition: a merge leaves out what that does not know.
+            self._api.merge(*where, manager=names.MANAGER, sub="status")
 
     def tell(self, seen: QueueSeen, news: News) -> None:
         """Make an Event. It is for people: nothing else waits for it, or fails with it."""
@@ -219,7 +229,7 @@ class Reporter:
 
 def parse_status(raw: Object | None) -> MessageQueueStatus | None:
     """Read a stored status; None when there is none that we understand."""
-    if not raw:
+    if not raw or raw.get("observedGeneration") == NEVER_OBSERVED:
         return None
     try:
         return MessageQueueStatus.model_validate(raw, by_alias=True, by_name=False)

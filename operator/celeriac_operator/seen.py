@@ -7,7 +7,7 @@ Two views are equal when nothing changed that matters here; the resource version
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -168,6 +168,21 @@ def pod_seen(raw: Object, *, container: str) -> PodSeen:
         since=_alive_since(own),
         ended=over or not own or "running" not in (own.get("state") or {}),
     )
+
+
+def still_hopeless(before: Seen | None, seen: Seen) -> Seen:
+    """The same pod after a wait of the kubelet that changed nothing.
+
+    An image that cannot be pulled is called ImagePullBackOff and ErrImagePull by turns.
+    """
+    if (
+        isinstance(before, PodSeen)
+        and isinstance(seen, PodSeen)
+        and (before.uid, before.waiting, seen.waiting)
+        == (seen.uid, "ImagePullBackOff", "ErrImagePull")
+    ):
+        return replace(seen, waiting=before.waiting, failure=before.failure)
+    return seen
 
 
 def controller(meta: Object) -> str:

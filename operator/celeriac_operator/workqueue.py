@@ -15,7 +15,8 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 
 FIRST_RETRY_S = 0.5
-LAST_RETRY_S = 60.0
+#: What was in the way is seldom told to be gone (a webhook that is back): so long at most is it waited for.
+LAST_RETRY_S = 8.0
 
 
 class WorkQueue(Generic[K]):

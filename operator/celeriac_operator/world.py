@@ -26,6 +26,7 @@ from celeriac_operator.seen import (
     deployment_seen,
     pod_seen,
     queue_seen,
+    still_hopeless,
 )
 
 #: How long a pod that is gone is remembered: longer than the broker remembers its consumers.
@@ -107,6 +108,7 @@ class World:
             self._touched[kind.name, *key] = self._now()
             if before is not None and before.uid == seen.uid and before.version >= seen.version:
                 return None
+            seen = still_hopeless(before, seen)
             objects[key] = seen
             self._index(before, seen)
             return None if before == seen else seen.queue

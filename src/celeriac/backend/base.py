@@ -41,8 +41,10 @@ class Fleet:
     """Of those that start or are ready: how many still run what was declared before."""
     failures: int = 0
     """How often in a row the worst of them died soon after its start."""
+    cannot_start: bool = False
+    """The worst of them did not die: it waits for something that does not come by itself."""
     last_failure: str = ""
-    """Why a worker died last, for people."""
+    """Why a worker died last, or cannot start, for people."""
     lost: tuple[str, ...] = ()
     """Workers that died, and whose messages may still be held; until acknowledged."""
     obstacle: Obstacle | None = None

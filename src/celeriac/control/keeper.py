@@ -96,6 +96,7 @@ class Keeper:
             timers=(self._timers or {}).values(),
             problem=problem,
             ignored=ignored,
+            trouble=self.trouble,
         )
 
     def leave(self, *, down: str = "", stopping: bool = False) -> bool:

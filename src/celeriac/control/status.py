@@ -36,16 +36,17 @@ def status_of(
     timers: Iterable[Timer] = (),
     problem: str = "",
     ignored: Sequence[str] = (),
+    trouble: str = "",
 ) -> MessageQueueStatus:
     """Write the status.
 
-    ``problem`` says why the newest declaration cannot be used, if so, and ``ignored`` which parts of
-    it are not followed.
+    ``problem`` says why the newest declaration cannot be used, if so, ``ignored`` which parts of it are
+    not followed, and ``trouble`` which planned change failed just now.
     """
     stats, fleet = observation.stats, observation.fleet
     assessments: dict[ConditionType, Assessment] = {
         ConditionType.READY: _ready(observation, decision, queue),
-        ConditionType.RECONCILING: _reconciling(observation, decision, ignored),
+        ConditionType.RECONCILING: _reconciling(observation, decision, ignored, trouble),
         ConditionType.STALLED: _stalled(observation, problem),
         ConditionType.BROKER_REACHABLE: _broker(observation),
         ConditionType.SCALING_ACTIVE: _scaling(queue, decision),
@@ -118,26 +119,30 @@ def _ready(observation: Observation, decision: ScaleDecision, queue: MessageQueu
 
 
 def _reconciling(
-    observation: Observation, decision: ScaleDecision, ignored: Sequence[str]
+    observation: Observation, decision: ScaleDecision, ignored: Sequence[str], trouble: str
 ) -> Assessment:
     holds, reason, message = _under_way(observation, decision)
+    if observation.fleet.obstacle:
+        holds, reason, message = False, observation.fleet.obstacle.reason, ""  # Stalled says more
+    elif trouble:
+        holds, reason, message = True, Reason.RETRYING, trouble
     return holds, reason, "; ".join([*([message] if message else []), *ignored])[:4096]
 
 
 def _under_way(observation: Observation, decision: ScaleDecision) -> Assessment:
     fleet = observation.fleet
     if fleet.outdated:
-        return (
-            True,
-            Reason.ROLLING,
-            f"{_workers(fleet.outdated)} still run what was declared before",
-        )
+        runs = "runs" if fleet.outdated == 1 else "run"
+        text = f"{_workers(fleet.outdated)} still {runs} what was declared before"
+        return True, Reason.ROLLING, text
     if fleet.running < decision.desired:
-        return True, Reason.SCALING_UP, f"{fleet.running} of {_workers(decision.desired)} run"
+        run = "runs" if decision.desired == 1 else "run"
+        return True, Reason.SCALING_UP, f"{fleet.running} of {_workers(decision.desired)} {run}"
     if fleet.starting:
         return True, Reason.STARTING, f"{_workers(fleet.starting)} not ready yet"
     if fleet.draining or fleet.running > decision.desired:
-        return True, Reason.DRAINING, f"{_workers(fleet.draining)} finish what they hold"
+        finish = "finishes what it holds" if fleet.draining == 1 else "finish what they hold"
+        return True, Reason.DRAINING, f"{_workers(fleet.draining)} {finish}"
     return False, Reason.AS_DECLARED, ""
 
 
@@ -150,8 +155,9 @@ def _stalled(observation: Observation, problem: str) -> Assessment:
     if observation.error and observation.unreadable is not Reason.BROKER_UNREACHABLE:
         return True, observation.unreadable, observation.error
     if fleet.failures >= STALLED_FAILURES:
-        message = f"died {fleet.failures} times in a row; the last time: {fleet.last_failure}"
-        return True, Reason.WORKERS_FAILING, message
+        died = f"died {fleet.failures} times in a row; the last time"
+        how = "cannot start" if fleet.cannot_start else died
+        return True, Reason.WORKERS_FAILING, f"{how}: {fleet.last_failure}"
     return False, Reason.AS_DECLARED, ""
 
 
@@ -192,6 +198,8 @@ def _dead(observation: Observation) -> Assessment:
 def _spell(type_: ConditionType, holds: bool, observation: Observation) -> ConditionStatus:
     if observation.stats is None and type_ is ConditionType.DEAD_LETTERS_PRESENT:
         return "Unknown"
+    if type_ is ConditionType.RECONCILING and observation.fleet.obstacle:
+        return "Unknown"  # nothing is under way, and nothing is as declared
     return "True" if holds else "False"
 
 

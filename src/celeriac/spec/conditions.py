@@ -53,6 +53,8 @@ class Reason(StrEnum):
     """More workers are wanted than run."""
     DRAINING = "Draining"
     """Workers finish what they hold, and then stop."""
+    RETRYING = "Retrying"
+    """A planned change could not be made; it is tried again soon."""
     ROLLING = "Rolling"
     """Workers are replaced one for one, because what they run has changed."""
     WORKERS_FAILING = "WorkersFailing"

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from celeriac.spec.queue import GROUP, KIND, VERSION, MessageQueue
 from celeriac.spec.rules import SpecModel
+from celeriac.spec.status import NEVER_OBSERVED
 
 Schema = dict[str, Any]
 
@@ -105,6 +106,7 @@ def _root() -> Schema:
     build = _Structural(whole["$defs"])
     spec = build.object("MessageQueueSpec")
     status = _without_defaults(build.object("MessageQueueStatus"))
+    status["default"] = {"observedGeneration": NEVER_OBSERVED}
     rules = _rules(MessageQueue)
     return {
         "description": _doc(MessageQueue),

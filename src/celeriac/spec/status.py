@@ -13,6 +13,9 @@ from celeriac.spec.conditions import Condition, ConditionType
 from celeriac.spec.rules import ListMap, StatusModel
 from celeriac.spec.text import ScheduleName, UtcTime
 
+#: observedGeneration before anybody has looked: tools that wait for a resource know that it is not ready.
+NEVER_OBSERVED = -1
+
 Count = Annotated[int, Field(ge=0, le=2**53)]
 LimitedBy = Literal[
     "Depth",
@@ -70,8 +73,8 @@ class ScheduleStatus(StatusModel):
 class MessageQueueStatus(StatusModel):
     """What is true of the queue and its workers."""
 
-    observed_generation: Count = 0
-    """Generation of the resource that this status describes."""
+    observed_generation: int = Field(default=0, ge=NEVER_OBSERVED, le=2**53)
+    """Generation of the resource that this status describes; -1 before it has one."""
     conditions: Annotated[list[Condition], Field(max_length=16), ListMap("type")] = []
     """Ready, Reconciling, Stalled, BrokerReachable, ScalingActive, Paused, DeadLettersPresent."""
     replicas: Count = 0

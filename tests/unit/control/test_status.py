@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from celeriac.backend.base import Fleet
+from celeriac.backend.base import Fleet, Obstacle
 from celeriac.control.observe import Observation
 from celeriac.control.scale import ScaleMemory, decide
 from celeriac.control.schedule import timers
@@ -28,11 +28,18 @@ def status(
     before: MessageQueueStatus | None = None,
     problem: str = "",
     ignored: tuple[str, ...] = (),
+    trouble: str = "",
     **spec: Any,
 ) -> MessageQueueStatus:
     queue = MAKE.queue(**spec)
     decision, _ = decide(queue.spec, observation, ScaleMemory(), outside_autoscaler=True)
-    return status_of(queue, observation, decision, before=before, problem=problem, ignored=ignored)
+    return status_of(
+        *(queue, observation, decision),
+        before=before,
+        problem=problem,
+        ignored=ignored,
+        trouble=trouble,
+    )
 
 
 def told(found: MessageQueueStatus) -> dict[str, str]:
@@ -48,7 +55,7 @@ CALM = {
     "Paused": "False NotPaused",
     "DeadLettersPresent": "False NoDeadLetters",
 }
-ONE = {"autoscaling": {"minReplicas": 1}}
+ONE: dict[str, Any] = {"autoscaling": {"minReplicas": 1}}
 
 
 @pytest.mark.parametrize(
@@ -212,3 +219,52 @@ def test_what_is_ignored_of_the_declaration_is_said(
     ).condition(ConditionType.RECONCILING)
     assert found is not None
     assert (found.reason, found.message) == (reason, message)
+
+
+def of(found: MessageQueueStatus, type_: ConditionType) -> tuple[str, str, str]:
+    condition = found.condition(type_)
+    assert condition is not None
+    return condition.status, condition.reason, condition.message
+
+
+def test_a_change_that_failed_is_told_and_nothing_is_called_as_declared() -> None:
+    text = "Run failed: the Deployment mail could not be written: a webhook is down"
+    for fleet in (Fleet(), Fleet(wanted=1, ready=1)):
+        found = status(MAKE.observation(fleet=fleet), trouble=text, **ONE)
+        assert of(found, ConditionType.RECONCILING) == ("True", Reason.RETRYING, text)
+
+
+def test_an_obstacle_stalls_the_queue_and_is_neither_under_way_nor_as_declared() -> None:
+    obstacle = Obstacle(Reason.REFUSED, "spec.template.spec.nodeSelectr: field not declared")
+    fleet = Fleet(wanted=1, ready=1, obstacle=obstacle)
+    found = status(MAKE.observation(fleet=fleet), trouble="Run failed", **ONE)
+    assert of(found, ConditionType.STALLED) == ("True", Reason.REFUSED, obstacle.message)
+    assert of(found, ConditionType.RECONCILING)[:2] == ("Unknown", Reason.REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("fleet", "least", "message"),
+    [
+        (Fleet(wanted=1, ready=1, outdated=1), 1, "1 worker still runs what was declared before"),
+        (Fleet(wanted=2, ready=2, outdated=2), 2, "2 workers still run what was declared before"),
+        (Fleet(wanted=1), 1, "0 of 1 worker runs"),
+        (Fleet(wanted=1, ready=1), 2, "1 of 2 workers run"),
+        (Fleet(draining=1), 0, "1 worker finishes what it holds"),
+        (Fleet(draining=2), 0, "2 workers finish what they hold"),
+    ],
+)
+def test_one_worker_is_one(fleet: Fleet, least: int, message: str) -> None:
+    found = status(MAKE.observation(fleet=fleet), autoscaling={"minReplicas": least})
+    assert of(found, ConditionType.RECONCILING)[2] == message
+
+
+def test_only_what_died_is_said_to_have_died() -> None:
+    given = {"wanted": 1, "waiting": 1, "failures": 3, "last_failure": "exceeded quota"}
+    died, cannot = (
+        status(MAKE.observation(fleet=Fleet(**given, cannot_start=it)), **ONE)  # type: ignore[arg-type]
+        for it in (False, True)
+    )
+    assert of(died, ConditionType.STALLED)[2] == (
+        "died 3 times in a row; the last time: exceeded quota"
+    )
+    assert of(cannot, ConditionType.STALLED)[2] == "cannot start: exceeded quota"

@@ -206,10 +206,13 @@ def test_a_refusal_is_told_and_believed_for_a_while(bench: Bench, clock: Time, s
     with pytest.raises(Blocked):
         bench.ensure()
     assert bench.api.written() == [], "the same thing is not tried at once"
+    clock.now += 10
+    with pytest.raises(Blocked):
+        bench.ensure()
+    assert bench.api.written() == [APPLIED]
     with pytest.raises(Blocked):
         bench.ensure(worker={"concurrency": 9})
     assert bench.api.written() == [APPLIED], "another one is"
-    clock.now += 10
     bench.api.failures.clear()
     assert bench.ensure() == [APPLIED]
 

@@ -123,6 +123,21 @@ def test_a_deployment_that_may_make_no_pods_is_a_failure(raw: Raw) -> None:
     seen = deployment_seen(raw.deployment(conditions=[condition]))
     found = fleet_of(seen, [], heard={}, gone=())
     assert (found.failures, found.last_failure) == (HOPELESS_FAILURES, "exceeded quota")
+    assert found.cannot_start
+
+
+@pytest.mark.parametrize(
+    ("pod", "cannot_start"),
+    [
+        ({"state": {"waiting": {"reason": "ImagePullBackOff"}}}, True),
+        ({**CRASH, "restarts": HOPELESS_FAILURES}, False),
+        ({"state": {"waiting": {"reason": "ErrImagePull"}}}, False),
+    ],
+)
+def test_what_died_and_what_cannot_start_are_told_apart(
+    raw: Raw, pod: dict[str, Any], cannot_start: bool
+) -> None:
+    assert fleet(raw, raw.pod(ready=False, **pod)).cannot_start is cannot_start
 
 
 @pytest.mark.parametrize(

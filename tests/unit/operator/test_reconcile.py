@@ -253,7 +253,7 @@ def test_another_broker_has_other_queues(shop: Shop) -> None:
 
 
 def test_an_object_of_somebody_elses_is_left_alone_and_told(shop: Shop) -> None:
-    meta = {"name": "mail", "namespace": "shop", "labels": {}}
+    meta = {"name": "mail", "namespace": "shop", "labels": {names.QUEUE_LABEL: "mail"}}
     template: dict[str, Any] = {"metadata": {}, "spec": {"containers": []}}
     theirs = shop.api.put(
         kinds.DEPLOYMENTS, {"metadata": meta, "spec": {"replicas": 9, "template": template}}
@@ -265,6 +265,11 @@ def test_an_object_of_somebody_elses_is_left_alone_and_told(shop: Shop) -> None:
     assert (look.again_s, look.trouble) == (BLOCKED_S, "")
     assert shop.conditions()["Stalled"] == "True ObjectTaken"
     assert shop.deployment == theirs
+    assert shop.stored(kinds.QUEUES)["status"]["desiredReplicas"] == 1, "nor are theirs counted"
+    del shop.api.objects["deployments", "shop", "mail"]
+    shop.clock.now += 10
+    shop.looks(2)
+    assert shop.conditions()["Stalled"] == "False AsDeclared"
 
 
 def test_a_passing_trouble_is_told_so_that_it_is_tried_again(shop: Shop) -> None:
@@ -273,6 +278,72 @@ def test_a_passing_trouble_is_told_so_that_it_is_tried_again(shop: Shop) -> None
     assert "a webhook is down" in shop.look().trouble
     assert shop.look().trouble == ""
     assert shop.deployment["spec"]["template"]["metadata"]["labels"][names.TEMPLATE]
+
+
+TYPO = (
+    "failed to create typed patch object (shop/mail; apps/v1, Kind=Deployment): "
+    ".spec.template.spec.nodeSelectr: field not declared in schema"
+)
+
+
+def test_a_field_that_no_pod_has_stalls_the_queue_by_name_until_it_is_gone(shop: Shop) -> None:
+    shop.declare()
+    shop.look()
+    shop.declare(worker={"image": "shop:2"})
+    shop.api.fail("PATCH deployments mail", status=500, reason="InternalError", message=TYPO)
+    shop.looks(2)
+    assert shop.conditions()["Stalled"] == "True Refused"
+    assert "Deployment mail: " in shop.message(ConditionType.STALLED)
+    assert ".spec.template.spec.nodeSelectr" in shop.message(ConditionType.STALLED)
+    assert shop.conditions()["Reconciling"] == "Unknown Refused"
+    shop.api.failures.clear()
+    shop.declare(worker={"image": "shop:3"})
+    shop.looks(2)
+    assert shop.conditions()["Stalled"] == "False AsDeclared"
+    assert shop.conditions()["Reconciling"] == "False AsDeclared"
+
+
+def test_a_change_that_could_not_be_made_is_not_called_as_declared(shop: Shop) -> None:
+    shop.declare()
+    shop.look()
+    shop.declare(worker={"image": "shop:2"})
+    shop.api.fail("PATCH deployments mail", status=500, message="failed calling webhook", times=3)
+    for _ in range(3):
+        assert shop.look().trouble
+        assert shop.conditions()["Reconciling"] == "True Retrying"
+        message = shop.message(ConditionType.RECONCILING)
+        assert "the Deployment mail could not be written: failed calling webhook" in message
+    shop.look()
+    assert shop.conditions()["Reconciling"] == "False AsDeclared"
+
+
+def test_an_older_schema_gets_as_much_of_the_status_as_it_knows(shop: Shop) -> None:
+    shop.declare()
+    text = "failed to create typed patch object: .status.new: field not declared in schema"
+    shop.api.fail("PATCH messagequeues/status", status=500, message=text, times=1)
+    shop.look()
+    assert shop.conditions()["Ready"] == "True Idle"
+
+
+def test_what_was_known_of_a_broker_is_not_used_when_its_secret_is_gone(shop: Shop) -> None:
+    shop.declare()
+    shop.look()
+    del shop.api.objects["secrets", "shop", "celeriac-broker"]
+    shop.clock.now += 61
+    shop.declare(worker={"image": "shop:2"})
+    shop.api.written()
+    shop.look()
+    assert shop.conditions()["Stalled"] == "True BrokerNotConfigured"
+    kinds_written = {it.split()[1] for it in shop.api.written()}
+    assert kinds_written == {"messagequeues/status", "events"}
+    assert shop.links[0].closed
+
+
+def test_an_event_that_is_refused_holds_up_nothing(shop: Shop) -> None:
+    shop.api.fail("POST events", status=403)
+    shop.declare(worker={"pool": "Gevent"})
+    assert shop.look().trouble == ""
+    assert shop.conditions()["Stalled"] == "True InvalidSpec"
 
 
 def test_a_status_that_cannot_be_written_is_a_trouble_and_is_written_later(shop: Shop) -> None:

@@ -188,6 +188,8 @@ def test_an_event_names_its_resource_and_is_short_enough(
     assert made["metadata"]["name"].startswith("mail.")
 
 
-@pytest.mark.parametrize("stored", [None, {}, {"conditions": "broken"}, {"ready": -1}])
+@pytest.mark.parametrize(
+    "stored", [None, {}, {"observedGeneration": -1}, {"conditions": "broken"}, {"ready": -1}]
+)
 def test_a_status_that_cannot_be_read_counts_as_none(stored: Any) -> None:
     assert parse_status(stored) is None

@@ -137,3 +137,18 @@ def test_our_own_scaling_is_known_before_its_event(world: World, raw: Raw) -> No
     assert later.replicas == 5
     world.scaled(seen, 9, seen.version)
     assert world.deployment(*KEY) == later
+
+
+def waiting(reason: str) -> dict[str, object]:
+    return {"waiting": {"reason": reason, "message": "not found"}}
+
+
+def test_an_image_that_is_pulled_once_more_in_vain_is_no_news(world: World, raw: Raw) -> None:
+    first = world.put(kinds.PODS, raw.pod(ready=False, state=waiting("ErrImagePull")))
+    assert first == KEY
+    assert world.put(kinds.PODS, raw.pod(ready=False, state=waiting("ImagePullBackOff"))) == KEY
+    for reason in ("ErrImagePull", "ImagePullBackOff", "ErrImagePull"):
+        assert world.put(kinds.PODS, raw.pod(ready=False, state=waiting(reason))) is None
+        assert [pod.waiting for pod in world.pods(KEY)] == ["ImagePullBackOff"]
+    assert world.put(kinds.PODS, raw.pod()) == KEY
+    assert [pod.waiting for pod in world.pods(KEY)] == [""]
