@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from queue import SimpleQueue
@@ -21,6 +21,7 @@ from tests.mutants.table import LAYERS, Edit, edits
 from tests.mutants.trees import Tree, copied
 
 SURVIVED = "NOBODY NOTICED"
+PAGE = ROOT / "CONTRIBUTING.md"
 _HEAD = ("| layer | edit | noticed by | s |", "|---|---|---|---|")
 
 
@@ -42,33 +43,37 @@ def main() -> int:
     if not chosen:
         print("No edit fits.")
         return 1
-    rows = []
+    rows: dict[str, str] = {}
     with ExitStack() as stack:
         trees = [stack.enter_context(copied()) for _ in range(options.jobs)]
         if not options.unchecked and (failed := whole(trees[0])):
             print(f"The tests fail without any edit: {failed}")
             return 1
-        for layer, trial in zip((it for it, _ in chosen), _tried(chosen, trees), strict=True):
-            rows.append(_row(layer, trial))
-            print(rows[-1], flush=True)
-    survived = sum(SURVIVED in row for row in rows)
-    told = f"{len(chosen)} edits, {survived} survived."
-    print(f"\n{told}")
-    if options.write:
-        _write([told, "", *_HEAD, *rows])
+        for (layer, edit), trial in zip(chosen, _tried(chosen, trees), strict=True):
+            rows[f"| {layer} | {edit.name} |"] = _result(trial)
+            print(f"| {layer} | {edit.name} |{_result(trial)}", flush=True)
+            if options.write:
+                _write(rows)
+    survived = sum(SURVIVED in result for result in rows.values())
+    print(f"\n{len(chosen)} edits, {survived} survived.")
     return int(survived > 0)
 
 
-def _row(layer: str, trial: Trial) -> str:
+def _result(trial: Trial) -> str:
     killer = trial.killer.removeprefix("tests/").replace("|", "/") or SURVIVED
-    return f"| {layer} | {trial.edit.name} | `{killer}` | {trial.seconds:.0f} |"
+    return f" `{killer}` | {trial.seconds:.0f} |"
 
 
-def _write(lines: list[str]) -> None:
-    page = ROOT / "CONTRIBUTING.md"
-    before, begin, rest = page.read_text().partition("<!-- mutants -->\n")
-    _, end, after = rest.partition("<!-- end -->")
-    page.write_text("\n".join([f"{before}{begin}", *lines, "", f"{end}{after}"]))
+def _write(rows: Mapping[str, str]) -> None:
+    """Renew these rows of the table; those of edits that are gone go, and the others stay."""
+    text = PAGE.read_text()
+    before, begin, rest = text.partition("<!-- mutants -->\n")
+    old, end, after = rest.partition("<!-- end -->")
+    known = {line[: line.index("| `") + 1]: line for line in old.splitlines() if "| `" in line}
+    known |= {name: name + result for name, result in rows.items()}
+    names = [f"| {layer} | {edit.name} |" for layer, some in edits().items() for edit in some]
+    table = [*_HEAD, *(known[name] for name in names if name in known)]
+    PAGE.write_text("\n".join([f"{before}{begin}", *table, "", f"{end}{after}"]))
 
 
 def _tried(chosen: list[tuple[str, Edit]], trees: list[Tree]) -> Iterator[Trial]:

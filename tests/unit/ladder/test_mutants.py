@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.layers import LAYERS, ROOT
+from tests.mutants import __main__ as main
 from tests.mutants.table import Edit, Stale, edits
 from tests.mutants.trees import Tree
 
@@ -45,3 +46,24 @@ def test_an_edit_is_undone_and_each_has_a_time_of_its_own(tmp_path: Path) -> Non
             times.add(path.stat().st_mtime_ns)
         assert path.read_text() == "A = 1\n"
     assert len(times) == 3
+
+
+def test_a_table_keeps_the_rows_of_edits_that_were_not_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    monkeypatch.setattr(main, "PAGE", page)
+    (layer, first), (_, second) = ALL[:2]
+    page.write_text(
+        "before\n<!-- mutants -->\n| gone | an edit of earlier | `nobody` | 1 |\n<!-- end -->\nafter\n"
+    )
+    main._write({f"| {layer} | {second.name} |": " `b` | 2 |"})
+    main._write({f"| {layer} | {first.name} |": " `a` | 3 |"})
+    assert page.read_text().splitlines()[4:] == [
+        "|---|---|---|---|",
+        f"| {layer} | {first.name} | `a` | 3 |",
+        f"| {layer} | {second.name} | `b` | 2 |",
+        "",
+        "<!-- end -->",
+        "after",
+    ]
