@@ -84,11 +84,16 @@ LAYERS = {
 QUICK = ("-m", "not slow", "-k", "not redis-server and not valkey-server")
 
 
+def compile_once() -> None:
+    """Let Python keep what it compiles, or each of many processes does it by itself: seconds, for tests."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the core's tests or a layer's, with what pytest is told besides; without either list the layers."""
     name, more = (arguments[0], arguments[1:]) if arguments else ("", ())
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process compiles every test by itself
-    sys.dont_write_bytecode = False
+    compile_once()
     if name == "unit":
         return int(pytest.main([*PROCESSES, *QUICK, *CORE, *more]))
     if name in LAYERS:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts import side_by_side
-from tests.layers import ROOT, WAITING
+from tests.layers import ROOT, WAITING, compile_once
 
 #: Real processes under load: one test for each of the two cores that CI has.
 IN_PAIRS = ("-n", "2", "--dist", "worksteal")
@@ -128,6 +128,7 @@ class Report:
 def main(arguments: Sequence[str]) -> int:
     """Run the stages; 0 when everything passed, if need be in its second try."""
     options = _options(arguments)
+    compile_once()
     return run_all(_chosen(options.runs), second_try=options.second_try)
 
 
