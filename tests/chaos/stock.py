@@ -15,11 +15,9 @@ from redis.exceptions import RedisError
 
 from celeriac.chaos.processes import Command, Worker, eventually
 from celeriac.chaos.sidefile import SIDE_FILE
-from tests.chaos.arena import POOLS, ROOT, SLOTS, Arena, Job, Pool
+from tests.chaos.arena import ROOT, SLOTS, Arena, Job, Pool
 
 VISIBILITY_S = 2
-#: Those of our pools that Celery has, too.
-STOCK_POOLS = tuple(pool for pool in POOLS if pool != "asyncio")
 
 #: Acknowledge late, take back what a lost child ran, and look every second for what a dead worker held.
 BEST: dict[str, Any] = {

@@ -18,7 +18,7 @@ from tests.chaos.load import feeding
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
 from tests.chaos.settings import scale
-from tests.chaos.stock import STOCK_POOLS, Stock
+from tests.chaos.stock import Stock
 from tests.programs import program
 
 FAULT = "clock steps of 1 h"

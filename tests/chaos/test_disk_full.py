@@ -20,7 +20,7 @@ from tests.chaos.ours import Celeriac
 from tests.chaos.report import row, stock_row
 from tests.chaos.servers import Kind, servers
 from tests.chaos.settings import LONG, scale
-from tests.chaos.stock import STOCK_POOLS, Stock
+from tests.chaos.stock import Stock
 from tests.programs import lacking
 
 FAULT = "disk full, AOF everysec"

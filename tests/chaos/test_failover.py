@@ -22,7 +22,7 @@ from tests.chaos.ours import Celeriac
 from tests.chaos.report import row, stock_row
 from tests.chaos.sentinels import SentinelSet
 from tests.chaos.settings import LONG, scale
-from tests.chaos.stock import STOCK_POOLS, Stock
+from tests.chaos.stock import Stock
 
 WORKERS = 2
 WAIT = "wait_replicas=1&wait_timeout=0.5"

@@ -13,7 +13,7 @@ from tests.chaos.arena import POOLS, SLOTS, STOCK_POOLS, Job, Pool, work
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
 from tests.chaos.settings import scale
-from tests.chaos.stock import STOCK_POOLS, Stock
+from tests.chaos.stock import Stock
 
 FAULT = "frozen past its lease"
 STEPS, STEP_MS = 15, 100

@@ -21,7 +21,7 @@ from tests.chaos.ours import Celeriac
 from tests.chaos.report import row, stock_row
 from tests.chaos.servers import servers
 from tests.chaos.settings import scale
-from tests.chaos.stock import STOCK_POOLS, Stock
+from tests.chaos.stock import Stock
 
 #: Room for some hundreds of messages of 2 kB, and, when they are gone, for the ids of all that are sent.
 ROOM = scale(1_500_000, 6_000_000)

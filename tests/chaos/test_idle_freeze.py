@@ -16,7 +16,6 @@ from celeriac.chaos.processes import Worker, WorkerSet, eventually
 from tests.chaos.arena import POOLS, STOCK_POOLS, Arena, Pool, work
 from tests.chaos.report import row
 from tests.chaos.settings import scale
-from tests.chaos.stock import STOCK_POOLS
 
 JOBS = scale(20, 500)
 FAULT = "freeze, push, kill"

@@ -18,7 +18,7 @@ from tests.chaos.ours import Celeriac
 from tests.chaos.proxy import Proxy
 from tests.chaos.report import row, stock_row
 from tests.chaos.settings import LONG, scale
-from tests.chaos.stock import STOCK_POOLS, Stock
+from tests.chaos.stock import Stock
 
 WORKERS = 2
 #: A worker gives up a silent broker after this (worker/main.py).

@@ -21,7 +21,7 @@ from tests.chaos.load import all_resume, feeding, resumed_s
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row, stock_row
 from tests.chaos.settings import LONG, scale
-from tests.chaos.stock import STOCK_POOLS, Stock
+from tests.chaos.stock import Stock
 
 WORKERS = 2
 #: A user of the arena's own: what is taken from it is not taken from the judge.

@@ -14,7 +14,7 @@ from tests.chaos.arena import POOLS, STOCK_POOLS, Arena, Pool
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
 from tests.chaos.settings import scale
-from tests.chaos.stock import STOCK_POOLS, Stock
+from tests.chaos.stock import Stock
 
 FAULT = "SIGTERM, deploy-like"
 WORKERS = 2

@@ -11,7 +11,6 @@ from tests.chaos.arena import POOLS, SLOTS, STOCK_POOLS, Arena, Pool
 from tests.chaos.ours import Celeriac
 from tests.chaos.report import row
 from tests.chaos.settings import scale
-from tests.chaos.stock import STOCK_POOLS
 
 WORKERS = 2
 FAULT = "worker SIGKILL"
