@@ -30,6 +30,9 @@ PROCESSES = ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")
 #: Most contract tests wait for a lease or a process, not for a processor.
 WAITING = ("-n", "4", "--dist", "loadfile")
 
+#: All unit tests; of the contract, Threads and what is Asyncio's alone. All pools take minutes: `make test`.
+ONE_POOL = "unit or threads or test_asyncio.py or not (solo or prefork or asyncio)"
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -37,6 +40,8 @@ class Layer:
 
     unit: tuple[str, ...]
     contract: tuple[str, ...] = ()
+    among: str = ""
+    """Which of them, where all take longer than a minute: an expression for pytest's -k."""
 
 
 LAYERS = {
@@ -67,6 +72,7 @@ LAYERS = {
             "tests/contract/test_consumer.py",
             "tests/contract/test_remote_control.py",
         ),
+        among=ONE_POOL,
     ),
     "control": Layer(("tests/unit/control",), ("tests/contract/test_control.py",)),
     "backend": Layer(("tests/unit/backend",), ("tests/contract/test_backends.py",)),
@@ -80,8 +86,9 @@ LAYERS = {
 }
 
 
-#: What neither `make unit` nor `make check` runs: what is slow, and what is for another server.
-QUICK = ("-m", "not slow", "-k", "not redis-server and not valkey-server")
+#: What `make unit` and `make check` leave out: what is slow, and what is for another server.
+EMBEDDED = "not redis-server and not valkey-server"
+QUICK = ("-m", "not slow", "-k", EMBEDDED)
 
 
 def compile_once() -> None:
@@ -98,7 +105,8 @@ def main(arguments: Sequence[str]) -> int:
         return int(pytest.main([*PROCESSES, *QUICK, *CORE, *more]))
     if name in LAYERS:
         layer = LAYERS[name]
-        return int(pytest.main([*WAITING, *QUICK, *layer.unit, *layer.contract, *more]))
+        among = ("-k", f"{EMBEDDED} and ({layer.among})") if layer.among else ()
+        return int(pytest.main([*WAITING, *QUICK, *among, *layer.unit, *layer.contract, *more]))
     for layer_name, layer in LAYERS.items():
         print(f"{layer_name:<10} {' '.join((*layer.unit, *layer.contract))}")
     print("\nmake check LAYER=… runs one of them.")
