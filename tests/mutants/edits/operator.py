@@ -1,5 +1,0 @@
-"""operator"""
-
-from tests.mutants.table import Edit
-
-EDITS: tuple[Edit, ...] = ()

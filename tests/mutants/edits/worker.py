@@ -1,5 +1,0 @@
-"""worker"""
-
-from tests.mutants.table import Edit
-
-EDITS: tuple[Edit, ...] = ()
