@@ -122,7 +122,7 @@ class ScriptedQueue(Queue):
         self, consumer: str, lease: Lease, *, reason: str = "worker_lost"
     ) -> Literal["ready", "dead", "lost"]:
         answer: Literal["ready", "dead", "lost"]
-        answer = self._answer("charge", (consumer, lease), "ready")
+        answer = self._say("charge", (consumer, lease), "ready")
         return answer
 
     def take_back_unheard(self, consumer: str, heard: Mapping[str, str]) -> int:

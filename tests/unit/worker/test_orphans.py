@@ -11,7 +11,6 @@ import redis
 from billiard.exceptions import Terminated, WorkerLostError
 
 from celeriac.broker.message import DeadLetter, Discard, Message, Settlement
-from celeriac.spec.policies import QueuePolicy
 from celeriac.worker.pools.prefork.orphans import Orphan, Orphans
 from celeriac.worker.pools.prefork.scoreboard import Running
 from tests.unit.worker.scripted import (
@@ -42,7 +41,6 @@ def run_of(it: Message) -> Running:
 
 
 LOST = WorkerLostError("gone")
-LIMIT = QueuePolicy().dead_letter.max_deliveries
 
 
 def test_what_killed_its_process_is_charged_and_the_rest_goes_back_free(
@@ -50,35 +48,39 @@ def test_what_killed_its_process_is_charged_and_the_rest_goes_back_free(
 ) -> None:
     told: Told = []
     orphans = orphans_of(queue, told)
-    orphans.append(Orphan("w/1", run_of(message(lost=LIMIT - 2)), None, LOST))
+    orphans.append(Orphan("w/1", run_of(message()), None, LOST))
     orphans.take_back()
     orphans.wait(1)
-    assert queue.asked == [("renew", ("w/1", ["n1-0"])), ("abandon", ("w/1", ["n1-0"]))]
+    assert queue.asked == [("charge", ("w/1", "n1-0")), ("abandon", ("w/1", []))]
     assert told == [], "it runs again"
     orphans.take_back()
     assert len(queue.asked) == 2
 
 
-def test_a_poison_is_told_of_when_its_last_process_has_died(queue: ScriptedQueue) -> None:
+@pytest.mark.parametrize("fate", ["dead", "lost"])
+def test_the_broker_says_whether_it_died_of_that(queue: ScriptedQueue, fate: str) -> None:
+    """One that was lost before is somebody else's to tell."""
     told: Told = []
+    queue.answers["charge"] = [fate]
     orphans = orphans_of(queue, told)
-    poison = message(lost=LIMIT - 1)
+    poison = message()
     orphans.append(Orphan("w/1", run_of(poison), None, LOST))
     orphans.take_back()
     orphans.wait(1)
-    assert told == [(poison, DeadLetter(reason="delivery_limit"), LOST)]
+    assert told == ([(poison, DeadLetter(reason="delivery_limit"), LOST)] if fate == "dead" else [])
 
 
-def test_what_was_lost_before_its_process_died_is_somebody_elses_to_tell(
-    queue: ScriptedQueue,
-) -> None:
+def test_a_charge_is_tried_again_until_the_broker_answers(queue: ScriptedQueue) -> None:
     told: Told = []
-    queue.answers["renew"] = [{"n1-0"}]
+    queue.answers["charge"] = [AWAY, "dead"]
     orphans = orphans_of(queue, told)
-    orphans.append(Orphan("w/1", run_of(message(lost=LIMIT - 1)), None, LOST))
+    orphans.append(Orphan("w/1", run_of(message()), None, LOST))
+    orphans.take_back()
+    assert queue.told("abandon") == []
     orphans.take_back()
     orphans.wait(1)
-    assert told == []
+    assert queue.told("charge") == [("w/1", "n1-0")] * 2
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("ours", [True, False])
