@@ -170,7 +170,7 @@ EDITS = (
     Edit(
         "workers that die again and again are no stall",
         _STATUS,
-        "return True, Reason.WORKERS_FAILING, message",
-        "return False, Reason.WORKERS_FAILING, message",
+        "return True, Reason.WORKERS_FAILING,",
+        "return False, Reason.WORKERS_FAILING,",
     ),
 )

@@ -192,7 +192,7 @@ def test_a_soft_limit_is_kept_in_the_child(lives: Callable[..., Life]) -> None:
 
     def script() -> None:
         life.give("soft")
-        eventually(lambda: ("w/1", ["n3-0"]) in life.queue.told("abandon"))
+        eventually(lambda: ("w/1", "n3-0") in life.queue.told("charge"))
 
     life.live(script)
 
@@ -209,7 +209,7 @@ def test_what_kills_its_process_is_charged_and_another_child_goes_on(
         assert life.settled() == "quick"
 
     life.live(script)
-    assert ("w/1", ["n2-0"]) in life.queue.told("abandon")
+    assert ("w/1", "n2-0") in life.queue.told("charge")
     assert life.pool.finished == 1
 
 

@@ -153,8 +153,8 @@ EDITS = (
     Edit(
         "the status goes into the spec's place",
         _REPORTING,
-        'manager=names.MANAGER, sub="status"',
-        "manager=names.MANAGER",
+        'self._api.apply(*where, manager=names.MANAGER, sub="status")',
+        "self._api.apply(*where, manager=names.MANAGER)",
     ),
     Edit(
         "no Event tells of a transition",
@@ -171,8 +171,8 @@ EDITS = (
     Edit(
         "a status that was not written counts as written",
         _REPORTING,
-        "        self._api.apply(\n            kinds.QUEUES,",
-        "        known.status = status\n        self._api.apply(\n            kinds.QUEUES,",
+        "        self._write(seen, body)\n",
+        "        known.status = status\n        self._write(seen, body)\n",
     ),
     Edit(
         "a keeper keeps its old declaration",

@@ -171,14 +171,14 @@ EDITS = (
     Edit(
         "a refusal is no obstacle",
         _APPLY,
-        "    if error.status in _FINAL:",
-        "    if error.status == 400:",
+        "    if error.status in _FINAL or",
+        "    if error.status == 400 or",
     ),
     Edit(
         "a namespace that goes is an obstacle",
         _APPLY,
-        '    if "being terminated" in str(error):\n        return error',
-        "    if False:\n        return error",
+        '    if "being terminated" in str(error):',
+        "    if False:",
     ),
     Edit(
         "an object that goes is applied to",

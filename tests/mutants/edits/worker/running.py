@@ -20,7 +20,7 @@ EDITS = (
     Edit(
         "a requeue never ends",
         _ATTEMPT,
-        "if self.message.delivery >= self.runner.policy().dead_letter.max_deliveries:",
+        "if self.message.last:",
         "if False:",
     ),
     Edit("a requeue counts as an attempt", _ATTEMPT, "        self.requeued = True\n", ""),
@@ -233,7 +233,7 @@ EDITS = (
     Edit(
         "an orphan's neighbours are charged",
         _POOLS_PREFORK_ORPHANS,
-        "    queue.abandon(orphan.consumer, running=charged)\n",
+        "    queue.abandon(orphan.consumer, running=[])\n",
         "    queue.abandon(orphan.consumer)\n",
     ),
     Edit(
@@ -245,14 +245,14 @@ EDITS = (
     Edit(
         "orphans are dropped while the broker is away",
         _POOLS_PREFORK_ORPHANS,
-        "            if ours is None:\n                return\n",
-        "            if ours is None:\n                pass\n",
+        "            if fate is None:\n                return\n",
+        "            if fate is None:\n                pass\n",
     ),
     Edit(
-        "a poison is told of one death too late",
+        "a poison's death is not told",
         _POOLS_PREFORK_ORPHANS,
-        "running.message.lost + 1 >=",
-        "running.message.lost >=",
+        'elif fate == "dead":',
+        'elif fate == "settled":',
     ),
     Edit(
         "a soft limit is never armed",
