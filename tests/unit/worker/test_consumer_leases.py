@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import redis
 
@@ -208,6 +210,15 @@ def test_at_the_very_end_everything_goes_back() -> None:
         ("release", (["n2-0"], False)),
         ("abandon", ("w", [])),
     ]
+
+
+def test_the_very_end_waits_for_another_thread_that_settles() -> None:
+    queue, consumer = holding(1)
+    consumer.note_end(done(begun(consumer)))
+    consumer.settler._settling.acquire()
+    threading.Timer(0.05, consumer.settler._settling.release).start()
+    consumer.give_back_all()
+    assert [name for name, _ in queue.asked] == ["settle", "abandon"]
 
 
 def test_leaving_charges_nothing_and_says_whether_it_was_heard() -> None:

@@ -163,6 +163,39 @@ def test_children_run_settle_and_drain(lives: Callable[..., Life]) -> None:
 
 
 @pytest.mark.timeout(30)
+def test_a_child_shows_that_its_threads_run(lives: Callable[..., Life]) -> None:
+    life = lives()
+
+    def script() -> None:
+        life.give("stuck")
+        eventually(life.pool.running)
+        (child,) = life.pool._children.values()
+        before = child.scoreboard.beaten
+        eventually(lambda: child.scoreboard.beaten > before)
+        life.pool.stop_at_once()
+
+    life.live(script)
+
+
+@pytest.mark.timeout(30)
+def test_a_child_makes_room_for_another_after_as_many_as_it_is_to_run(
+    lives: Callable[..., Life], app: Celery
+) -> None:
+    app.conf.worker_max_tasks_per_child = 1
+    life = lives()
+
+    def script() -> None:
+        for _ in range(2):
+            life.give("quick")
+            assert life.settled() == "quick"
+        eventually(lambda: ("w/2", []) in life.queue.told("abandon"))
+
+    life.live(script)
+    assert life.pool.finished == 2
+    assert life.pool._young_deaths == 0
+
+
+@pytest.mark.timeout(30)
 def test_a_hard_limit_ends_a_child_and_another_takes_its_place(
     lives: Callable[..., Life], app: Celery, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -118,6 +119,30 @@ def test_it_runs_what_comes_until_it_is_told_to_end(
     assert [(it.message.id, it.outcome) for it in settled] == [("id-1", DONE)]
     assert queue.asked[-1] == ("abandon", ("w", []))
     assert [name for name, _ in said] == [*names, *last]
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("enabled", [True, False])
+def test_remote_control_is_there_while_it_runs_unless_the_app_says_otherwise(
+    app: Celery, queue: ScriptedQueue, monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    did: list[str] = []
+
+    class Remote:
+        def __init__(self, *_: Any, hostname: str, queue: str, worker: Worker, quiet: Any) -> None:
+            assert (hostname, queue, worker.name) == ("w", "q", "w")
+
+        def start(self) -> None:
+            did.append("start")
+
+        def stop(self) -> None:
+            did.append("stop")
+
+    monkeypatch.setattr("celeriac.worker.main.RemoteControl", Remote)
+    app.conf.worker_enable_remote_control = enabled
+    queue.answers["claim"] = [terminated()]
+    run_worker(app, options())
+    assert did == (["start", "stop"] if enabled else [])
 
 
 @pytest.mark.timeout(30)
@@ -371,6 +396,13 @@ def test_a_soft_limit_is_less_than_the_hard_one(soft_s: float, hard_s: float, go
         return
     with pytest.raises(ValueError, match="less than the hard one"):
         check(given)
+
+
+def test_a_worker_runs_where_signals_arrive() -> None:
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(check, options())
+        with pytest.raises(ValueError, match="in the main thread"):
+            answer.result()
 
 
 # --- the check of the broker ----------------------------------------------------------------------------
