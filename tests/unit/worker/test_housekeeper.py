@@ -14,7 +14,6 @@ from celeriac.spec.policies import QueuePolicy, RetryPolicy
 from celeriac.worker.consumer import Consumer
 from celeriac.worker.housekeeper import (
     POLICY_S,
-    RENEWALS_PER_LEASE,
     STUCK_S,
     TICK_S,
     Housekeeper,
@@ -30,7 +29,7 @@ from tests.unit.worker.scripted import (
 )
 
 AWAY = redis.ConnectionError("away")
-PERIOD_S = LEASE_S / RENEWALS_PER_LEASE
+PERIOD_S = LEASE_S / 3
 
 
 class Scene:
@@ -78,7 +77,12 @@ def test_it_is_a_thread_which_ends_when_it_is_stopped() -> None:
 def test_leases_are_renewed_three_times_in_a_lease() -> None:
     scene = Scene(1, runs=1)
     scene.keep(2 * LEASE_S + 1)
-    assert scene.queue.told("renew") == [("w", ["n1-0"])] * (2 * RENEWALS_PER_LEASE)
+    assert scene.queue.told("renew") == [("w", ["n1-0"])] * 6
+
+
+def test_it_looks_often_enough() -> None:
+    assert TICK_S < STUCK_S < 1
+    assert POLICY_S < 5
 
 
 def test_leases_are_not_renewed_at_every_tick() -> None:
@@ -92,7 +96,7 @@ def test_leases_are_not_renewed_at_every_tick() -> None:
 def test_others_leases_are_looked_at_as_often_whatever_is_held() -> None:
     scene = Scene()
     scene.keep(LEASE_S + 0.5)
-    assert scene.times("watch") == RENEWALS_PER_LEASE
+    assert scene.times("watch") == 3
     assert scene.times("renew") == 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.backends.cache import _DUMMY_CLIENT_CACHE
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Ignore, Reject, Retry
 from celery.worker import state as worker_state
 
 from celeriac.broker.message import (
@@ -152,9 +152,15 @@ def test_what_returns_is_done(scene: Scene) -> None:
     assert settlement == Settlement(
         message(head=head(ignore_result=False)), DONE, settlement.run_ms
     )
-    assert settlement.run_ms is not None
+    assert settlement.run_ms is not None and 0 <= settlement.run_ms < 5000
     assert scene.app.AsyncResult("id-1").result == 42
     assert scene.hooks == ["success", "after SUCCESS"]
+
+
+def test_nothing_is_left_for_the_garbage_collector(scene: Scene) -> None:
+    attempts: list[Any] = []
+    scene.run(lambda task: attempts.append(task.request.celeriac))
+    assert attempts[0].call.request == {}
 
 
 def test_the_task_sees_its_message(scene: Scene) -> None:
@@ -299,6 +305,16 @@ def test_a_retry_is_settled_with_its_message(scene: Scene) -> None:
     assert (outcome.failure.reason, outcome.failure.error) == ("retry_requested", "ValueError")
     assert settlement.run_ms is not None
     assert scene.state() == "RETRY"
+
+
+def test_a_retry_without_a_reason_is_one_itself(scene: Scene) -> None:
+    outcome = scene.run(lambda task: task.retry()).outcome
+    assert isinstance(outcome, RetryAt) and outcome.failure is not None
+    assert outcome.failure.error == "Retry"
+
+
+def test_a_retry_that_went_to_another_queue_leaves_nothing_here(scene: Scene) -> None:
+    assert scene.run(raising(Retry("elsewhere"))).outcome == DONE
 
 
 @pytest.mark.parametrize(("before", "attempt"), [(0, 0), (0, 1), (1, 0)])

@@ -212,6 +212,16 @@ def test_threads_run_side_by_side_and_all_end() -> None:
 
 
 @pytest.mark.timeout(20)
+def test_threads_do_not_start_what_they_may_not() -> None:
+    queue = ScriptedQueue(claim=[claim_of(1, 2)])
+    consumer = Consumer(queue, "w", slots=2)
+    consumer.inflight._lost.add("n1-0")
+    runner = Runner(lambda it: consumer.closing.set())
+    run_threads(consumer, cast("Any", runner), concurrency=1)
+    assert runner.ran == ["id-2"]
+
+
+@pytest.mark.timeout(20)
 def test_threads_do_not_start_what_waits_when_they_are_told_to_end() -> None:
     queue = ScriptedQueue(claim=[claim_of(1, 2)])
     consumer = Consumer(queue, "w", slots=2)
