@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from celeriac_operator import kinds
 from tests.api.conftest import Broker, StartOperator
 from tests.api.fake_kubelet import FakeKubelet
 from tests.api.kube import Kube
@@ -16,12 +17,13 @@ from tests.api.operator_process import OperatorProcess, until
 from tests.cluster.cluster import Cluster
 
 NAME = "messagequeues.celeriac.dev"
-Change = Callable[[Callable[[dict[str, Any]], None]], None]
+Edit = Callable[[dict[str, Any], dict[str, Any]], None]
+Change = Callable[[Edit], None]
 
 
 @pytest.fixture
 def change_crd(api: Cluster) -> Iterator[Change]:
-    """Changes the schema of MessageQueue's spec for the length of the test."""
+    """Changes the schemas of MessageQueue's spec and status for the length of the test."""
     found = json.loads(api.kubectl("get", "crd", NAME, "-o", "json"))
     bare = {key: it for key, it in found.items() if key != "status"}
     bare["metadata"] = {"name": NAME}
@@ -29,17 +31,17 @@ def change_crd(api: Cluster) -> Iterator[Change]:
     def replace(body: dict[str, Any]) -> None:
         api.kubectl("replace", "-f", "-", stdin=json.dumps(body))
 
-    def change(edit: Callable[[dict[str, Any]], None]) -> None:
+    def change(edit: Edit) -> None:
         body = copy.deepcopy(bare)
-        schema = body["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-        edit(schema["properties"]["spec"]["properties"])
+        schema = body["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+        edit(schema["spec"]["properties"], schema["status"]["properties"])
         replace(body)
 
     yield change
     replace(bare)
 
 
-def newer(spec: dict[str, Any]) -> None:
+def newer(spec: dict[str, Any], status: dict[str, Any]) -> None:
     """What a release adds: fields with defaults, at any depth, and a value."""
     number = {"type": "integer", "default": 0}
     spec["autoscaling"]["properties"]["scaleUpDelaySeconds"] = number
@@ -94,7 +96,9 @@ def test_an_older_schema_stops_no_queue_of_a_newer_operator(
 ) -> None:
     """As after an upgrade in the wrong order: what the schema lacks has its default."""
 
-    def older(spec: dict[str, Any]) -> None:
+    def older(spec: dict[str, Any], status: dict[str, Any]) -> None:
+        del status["drainingReplicas"]
+        del status["scaling"]["properties"]["startWaitSeconds"]
         for known in ("properties", "default"):
             del spec["autoscaling"][known]["startWaitSeconds"]
         del spec["limits"]
@@ -106,4 +110,7 @@ def test_an_older_schema_stops_no_queue_of_a_newer_operator(
     kube.declare("mail")
     until(lambda: kube.is_ready("mail"))
     assert not stored_with(kube, "mail", "startWaitSeconds")
+    assert "drainingReplicas" not in kube.queue("mail")["status"]
+    kube.patch(kinds.QUEUES, "mail", {"spec": {"autoscaling": {"maxReplicas": 4}}})
+    until(lambda: kube.queue("mail")["status"]["scaling"]["maxReplicas"] == 4)
     assert not kube.message("mail", "Reconciling")

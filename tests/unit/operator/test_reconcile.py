@@ -150,6 +150,22 @@ def test_a_queue_that_is_gone_is_forgotten(shop: Shop) -> None:
     assert not shop.reconciler.statuses()
 
 
+def test_queues_of_one_broker_share_a_link_until_the_last_is_gone(shop: Shop) -> None:
+    for name in ("mail", "orders"):
+        shop.declare(name)
+        shop.look(name)
+    (link,) = shop.links
+    assert link.included == {KEY: "mail", ("shop", "orders"): "orders"}
+    shop.delete()
+    shop.look()
+    assert not link.closed
+    assert shop.brokers.links() == (link,)
+    shop.delete("orders")
+    shop.look("orders")
+    assert link.closed
+    assert not shop.brokers.links()
+
+
 # --- what is in the way -------------------------------------------------------------------------
 
 
@@ -203,6 +219,9 @@ def test_what_cannot_be_read_stalls_its_queue_and_makes_nothing(shop: Shop) -> N
     assert look.again_s == shop.settings.resync
     assert shop.conditions()["Stalled"] == "True InvalidSpec"
     assert "not 'Gevent'" in shop.message(ConditionType.STALLED)
+    assert shop.events() == ["InvalidSpec"]
+    shop.look()
+    assert shop.events() == ["InvalidSpec"], "once"
     assert shop.api.find(kinds.DEPLOYMENTS, "mail") is None
 
 
