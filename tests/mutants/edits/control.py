@@ -170,7 +170,19 @@ EDITS = (
     Edit(
         "workers that die again and again are no stall",
         _STATUS,
-        "return True, Reason.WORKERS_FAILING,",
-        "return False, Reason.WORKERS_FAILING,",
+        'return True, Reason.WORKERS_FAILING, f"{how}: {fleet.last_failure}"',
+        "return False, Reason.WORKERS_FAILING, fleet.last_failure",
+    ),
+    Edit(
+        "what failed is called as declared",
+        _STATUS,
+        "    elif trouble:\n",
+        "    elif False:\n",
+    ),
+    Edit(
+        "what is refused is called as declared",
+        _STATUS,
+        'return "Unknown"  # nothing is under way, and nothing is as declared',
+        "pass",
     ),
 )

@@ -97,10 +97,16 @@ class Shop:
     def __init__(self, **settings: Any) -> None:
         self.raw = Raw()
         self.clock = Time()
+        self.times = ShopClock(self.clock)
         self.fence = Fence(monotonic=self.clock)
         self.fence.open_until(float("inf"))
         self.api = Dictionary(self.fence)
         self.settings = Settings(namespace="platform", identity="me", **settings)
+        self.start()
+        self.secret(url=URL)
+
+    def start(self) -> None:
+        """Start the operator, which knows nothing of what was before."""
         self.world = World(monotonic=self.clock)
         self.links: list[ScriptedLink] = []
         self.secrets = Secrets(self.api, monotonic=self.clock)
@@ -123,9 +129,8 @@ class Shop:
             self.backend,
             self.reporter,
             settings=self.settings,
-            clock=ShopClock(self.clock),
+            clock=self.times,
         )
-        self.secret(url=URL)
 
     def _open(self, url: BrokerURL, **given: Any) -> Any:
         link = ScriptedLink(url, ca=given["ca"], fence=given["fence"], refused=given["refused"])

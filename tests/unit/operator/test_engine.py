@@ -146,11 +146,13 @@ def test_what_is_stored_at_the_start_is_looked_after(engine: Engine, server: Dic
 
 
 def test_a_key_that_is_added_is_worked_on(engine: Engine) -> None:
-    scripted = script(engine, Look())
+    scripted = script(engine, Look(), Look())
     engine.start()
     assert engine.loaded.wait(5)
     engine.work.add(KEY)
     assert soon(lambda: scripted.looked == [KEY])
+    engine.work.add(KEY)
+    assert soon(lambda: scripted.looked == [KEY] * 2), "it was given back"
 
 
 def test_after_a_broken_watch_everything_is_listed_once_more(

@@ -166,6 +166,32 @@ def test_queues_of_one_broker_share_a_link_until_the_last_is_gone(shop: Shop) ->
     assert not shop.brokers.links()
 
 
+def test_a_new_operator_goes_on_from_the_status_that_stands(shop: Shop) -> None:
+    shop.declare()
+    shop.looks(2)
+    before = shop.stored(kinds.QUEUES)["status"]["conditions"]
+    shop.clock.now += 3600
+    shop.start()
+    shop.declare(retry={"maxAttempts": 9})
+    shop.look()
+    after = shop.stored(kinds.QUEUES)["status"]["conditions"]
+    since = "lastTransitionTime"
+    assert [it[since] for it in after] == [it[since] for it in before]
+    assert after != before
+
+
+def test_a_resource_made_anew_inherits_nothing(shop: Shop) -> None:
+    shop.declare(autoscaling={"minReplicas": 1})
+    shop.look()
+    shop.delete()
+    shop.declare(meta={"uid": "another"}, worker={"pool": "Gevent"})
+    shop.on_broker().calls.clear()
+    look = shop.look()
+    assert look.again_s == shop.settings.resync
+    assert shop.on_broker().calls == []
+    assert shop.api.find(kinds.DEPLOYMENTS, "mail") is None
+
+
 # --- what is in the way -------------------------------------------------------------------------
 
 

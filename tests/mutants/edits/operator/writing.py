@@ -171,8 +171,8 @@ EDITS = (
     Edit(
         "a refusal is no obstacle",
         _APPLY,
-        "    if error.status in _FINAL or",
-        "    if error.status == 400 or",
+        "    if error.status in _FINAL or _UNTYPED in str(error):",
+        "    if error.status == 400:",
     ),
     Edit(
         "a namespace that goes is an obstacle",
@@ -317,5 +317,17 @@ EDITS = (
         _FLEET,
         "living = [pod for pod in pods if not pod.deleting and not pod.over]",
         "living = [pod for pod in pods if not pod.over]",
+    ),
+    Edit(
+        "a field that no pod has is tried for ever and told to nobody",
+        _APPLY,
+        "error.status in _FINAL or _UNTYPED in str(error)",
+        "error.status in _FINAL",
+    ),
+    Edit(
+        "what could not be written is not named",
+        _APPLY,
+        'text = f"the {kind.name} {where[2]} could not be written: {error}"',
+        "text = str(error)",
     ),
 )
