@@ -1,4 +1,4 @@
-"""Write the generated parts of docs/: a MessageQueue's fields and conditions, and the help of every command.
+"""Write the generated parts of docs/: a MessageQueue's fields, every command's help, Celery's names.
 
     python scripts/render_docs.py            write them
     python scripts/render_docs.py --check    exit with 1 when they are out of date
@@ -13,16 +13,18 @@ import inspect
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import click
+from celery.app.defaults import NAMESPACES, flatten
 
 from celeriac.cli import cli
 from celeriac.spec.conditions import ConditionType, Reason
 from celeriac.spec.crd import crd
+from celeriac.worker import celery_names as celery
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BEGIN, END = "<!-- generated -->", "<!-- end -->"
@@ -167,6 +169,28 @@ def _help(command: click.Command, name: str, parent: click.Context | None) -> It
                 yield from _help(inner, inner_name, context)
 
 
+def celery_names() -> str:
+    """What becomes of Celery's names, a table for each kind."""
+    settings = {name: celery.fate_of(name) for name, _ in flatten(NAMESPACES)}
+    kinds: dict[str, Mapping[str, celery.Fate | None]] = {
+        "Settings": settings,
+        "Attributes of a task": celery.ATTRIBUTES,
+        "Options of `apply_async` and `send_task`": celery.OPTIONS,
+        "Signals": celery.SIGNALS,
+    }
+    lines: list[str] = []
+    for title, names in kinds.items():
+        lines += [f"### {title}", "", "| name | | |", "|---|---|---|"]
+        kept = [
+            f"`{name}`" for name, fate in sorted(names.items()) if fate and fate.verdict == "kept"
+        ]
+        for name, fate in sorted(names.items()):
+            if fate is not None and fate.verdict != "kept":
+                lines.append(f"| `{name}` | {fate.verdict} | {fate.text} |")
+        lines += ["", f"Kept: {', '.join(kept)}.", ""]
+    return "\n".join(lines)
+
+
 def render(page: str, generated: str) -> str:
     """A page with its generated part replaced."""
     before, _, rest = page.partition(BEGIN)
@@ -174,7 +198,11 @@ def render(page: str, generated: str) -> str:
     return f"{before}{BEGIN}\n{generated.strip()}\n{END}{after}"
 
 
-PAGES = {"queue-spec.md": spec_reference, "cli.md": command_reference}
+PAGES = {
+    "queue-spec.md": spec_reference,
+    "cli.md": command_reference,
+    "celery.md": celery_names,
+}
 
 
 def stale() -> list[str]:

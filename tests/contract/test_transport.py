@@ -586,6 +586,15 @@ def test_a_task_of_protocol_1_is_refused_and_not_put_where_nobody_reads(
             )
 
 
+def test_a_key_prefix_of_the_old_transport_is_refused(app: Celery, queue: Queue) -> None:
+    app.conf.broker_transport_options = {"global_keyprefix": "staging:"}
+
+    with pytest.raises(celeriac.BrokerURLError, match=r"write \?prefix=staging into"):
+        app.tasks["t.add"].delay(1)
+
+    assert claim(queue) == []
+
+
 @pytest.mark.parametrize("priority", [-1, 10, 11, 5.5, True, "5", "urgent"])
 def test_a_priority_that_means_nothing_is_refused(app: Celery, queue: Queue, priority: Any) -> None:
     with pytest.raises(ValueError, match="priority"):

@@ -40,7 +40,7 @@ from celeriac.transport.broadcast import (
     tell_unheard,
 )
 from celeriac.transport.messages import bytes_of, must_be_readable, new_message, unbound
-from celeriac.transport.url import FROM_TRANSPORT_OPTIONS, adopt
+from celeriac.transport.url import KEPT_TRANSPORT_OPTIONS, adopt
 
 #: How kombu.common.Broadcast names each consumer's own queue.
 _BROADCAST = "bcast."
@@ -96,7 +96,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
     from_transport_options = tuple(
         name
         for name in kombu_redis.Channel.from_transport_options
-        if name not in {"global_keyprefix", "fanout_prefix", *FROM_TRANSPORT_OPTIONS}
+        if name not in {"global_keyprefix", "fanout_prefix", *KEPT_TRANSPORT_OPTIONS}
     )
 
     keyprefix_fanout: str

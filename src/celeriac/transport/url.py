@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from celeriac.broker.url import BrokerURL, parse
+from celeriac.broker.url import BrokerURL, BrokerURLError, parse
 
 #: Celery's `broker_transport_options` that mean a connection to Redis.
-FROM_TRANSPORT_OPTIONS = (
+KEPT_TRANSPORT_OPTIONS = (
     "socket_timeout",
     "socket_connect_timeout",
     "health_check_interval",
@@ -38,7 +38,13 @@ class Host(str):
 
 
 def adopt(connection: Any) -> BrokerURL:
-    """Understand a kombu connection's URL, and leave only harmless fields in it."""
+    """Understand a kombu connection's URL, and leave only harmless fields in it. Raises BrokerURLError."""
+    if key_prefix := connection.transport_options.get("global_keyprefix"):
+        # It keeps one stage's messages from another's: passed over, production would run staging's.
+        raise BrokerURLError(
+            f"broker_transport_options['global_keyprefix'] = {key_prefix!r} would have no effect: write "
+            f"?prefix={key_prefix.rstrip(':')} into the broker's URL, here and for the workers"
+        )
     host = connection.hostname
     if isinstance(host, Host):
         broker = host.broker
@@ -53,7 +59,7 @@ def adopt(connection: Any) -> BrokerURL:
     options = dict(broker.options)
     options.update(
         (name, connection.transport_options[name])
-        for name in FROM_TRANSPORT_OPTIONS
+        for name in KEPT_TRANSPORT_OPTIONS
         if connection.transport_options.get(name) is not None
     )
     if isinstance(connection.ssl, dict):

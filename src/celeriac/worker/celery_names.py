@@ -15,6 +15,7 @@ from celery.app.defaults import NAMESPACES, flatten
 from celery.app.task import Task
 
 from celeriac.spec.errors import CeleriacError
+from celeriac.transport.url import KEPT_TRANSPORT_OPTIONS
 
 Verdict = Literal["kept", "differs", "no effect", "refused"]
 #: Celery's settings of these beginnings belong to parts that are Celery's own code here as well.
@@ -64,6 +65,9 @@ _ON_REDIS = "only for AMQP servers, as in Celery on Redis"
 _NO_EVENTS = "workers send no events"
 _OUR_CONSUMER = "the worker's consumer is its own"
 
+#: Of kombu's Redis transport: when it takes a message away from a worker.
+_OF_ACKNOWLEDGING = frozenset({"visibility_timeout", "ack_emulation", "unacked_restore_limit"})
+
 SETTINGS: dict[str, Fate] = {
     "accept_content": _differs("kept; but pickle is refused unless it stands here"),
     "broker_channel_error_retry": _without("workers wait for the broker for as long as it takes"),
@@ -91,7 +95,7 @@ SETTINGS: dict[str, Fate] = {
         "`socket_timeout`, `socket_connect_timeout`, `health_check_interval`, `max_connections`, "
         "`client_name` are kept; `global_keyprefix` is refused: write `?prefix=` into the URL"
     ),
-    "broker_url": _differs("`--broker` and CELERIAC_BROKER_URL come before it in a worker"),
+    "broker_url": _differs("for producers; a worker takes `--broker` or CELERIAC_BROKER_URL"),
     "broker_use_ssl": _KEPT,
     "broker_user": _without(_SERVER),
     "broker_vhost": _without(_SERVER),
@@ -179,7 +183,7 @@ SETTINGS: dict[str, Fate] = {
     "worker_pool": _without(_DECLARED.format("pool")),
     "worker_pool_putlocks": _without("children claim by themselves"),
     "worker_pool_restarts": _without("change the MessageQueue, and its workers are replaced"),
-    "worker_pool_start_method": Fate("refused", "Prefork forks; any other value ends the start"),
+    "worker_pool_start_method": _without("Prefork forks"),
     "worker_prefetch_multiplier": _differs("claims follow the length of tasks by themselves"),
     "worker_proc_alive_timeout": _without("a child's death is seen at once"),
     "worker_redirect_stdouts": _differs("not redirected: what a task prints goes to stdout"),
@@ -330,6 +334,9 @@ def without_effect(app: Celery) -> Iterator[str]:
             value = app.conf.get(name)
             if value != option.default and value is not None:
                 yield f"{name} = {value!r} has no effect: {fate.text}"
+    for name in sorted({*(app.conf.broker_transport_options or ())} - {*KEPT_TRANSPORT_OPTIONS}):
+        why = _LEASES if name in _OF_ACKNOWLEDGING else "the broker's URL says how to talk to it"
+        yield f"broker_transport_options[{name!r}] has no effect: {why}"
     plain = _plain_task(app)
     for name, fate in ATTRIBUTES.items():
         if fate.verdict == "no effect":

@@ -101,6 +101,17 @@ def test_a_setting_that_does_nothing_is_told(name: str, value: Any) -> None:
     assert line.startswith(f"{name} = {value!r} has no effect: ")
 
 
+def test_an_option_of_the_old_transport_is_told() -> None:
+    options = {"visibility_timeout": 60, "queue_order_strategy": "sorted", "socket_timeout": 5}
+
+    lines = list(without_effect(app_with(broker_transport_options=options)))
+
+    assert [line.partition(" has")[0] for line in lines] == [
+        "broker_transport_options['queue_order_strategy']",
+        "broker_transport_options['visibility_timeout']",
+    ]
+
+
 def test_an_attribute_that_does_nothing_is_told_with_its_tasks() -> None:
     app = app_with()
     for n in range(7):
