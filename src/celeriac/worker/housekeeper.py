@@ -54,7 +54,6 @@ class Housekeeper:
 
     def start(self) -> None:
         """Start the thread."""
-        self.beat = self._clock()
         self._thread.start()
 
     def run(self) -> None:

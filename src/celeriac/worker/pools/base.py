@@ -138,6 +138,7 @@ class InProcess(Pool):
 
     def run(self, started: Callable[[], None]) -> None:
         self.prepare()
+        self.housekeeper.beat = time.monotonic()  # the app may have taken its time until now
         self.housekeeper.start()
         signals.worker_process_init.send(sender=None)
         started()
