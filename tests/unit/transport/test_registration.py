@@ -103,6 +103,7 @@ def test_the_public_names_are_a_contract() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_one_root_is_under_every_exception_of_ours() -> None:
     homeless = run(
         "import celeriac, celeriac_operator, importlib, pkgutil\n"
