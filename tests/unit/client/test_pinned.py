@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from typing import Any
 
 import pytest
@@ -93,3 +95,18 @@ def test_a_connection_that_the_server_closed_is_made_anew() -> None:
     connection.can_read = lambda: True  # type: ignore[method-assign]
     ask(client)
     assert connection.steps == ["connect", "send", "disconnect", "connect", "send"]
+
+
+def test_a_thread_that_ends_gives_its_connection_back() -> None:
+    client, _ = client_of(1, 2)
+    pool: Any = client.connection_pool
+    thread = threading.Thread(target=ask, args=(client,))
+    thread.start()
+    thread.join()
+    assert pool.given_back == 1
+
+    ask(client)
+    assert pool.given_back == 1, "this thread lives"
+    del client
+    gc.collect()
+    assert pool.given_back == 2
