@@ -51,7 +51,7 @@ def test_every_promise_is_kept_whatever_happens(real: redis.Redis) -> None:
 def test_a_seed_is_the_same_story_every_time() -> None:
     stories = {
         subprocess.run(
-            [sys.executable, "-m", "tests.simulation", "--seed", "9", "--trace"],
+            [sys.executable, "-m", "tests.simulation", "--seed", "14", "--trace"],
             env={"PYTHONHASHSEED": str(number)},
             check=True,
             capture_output=True,
