@@ -14,6 +14,7 @@ from celery.backends.cache import _DUMMY_CLIENT_CACHE
 from celery.exceptions import Ignore, Reject, Retry
 from celery.worker import state as worker_state
 
+from celeriac.broker.capture import current as current_capture
 from celeriac.broker.message import (
     DONE,
     DeadLetter,
@@ -242,6 +243,10 @@ def test_what_would_end_a_process_ends_an_attempt(
     assert isinstance(outcome, RetryAt) is (state == "RETRY")
     assert isinstance(outcome, DeadLetter) is (state == "FAILURE")
     assert scene.state() == state
+    if state == "FAILURE":
+        assert isinstance(scene.app.AsyncResult("id-1").result, Exception), (
+            "which backends can keep"
+        )
 
 
 @pytest.mark.filterwarnings("ignore:Exception raised outside body")
@@ -305,6 +310,11 @@ def test_a_retry_is_settled_with_its_message(scene: Scene) -> None:
     assert (outcome.failure.reason, outcome.failure.error) == ("retry_requested", "ValueError")
     assert settlement.run_ms is not None
     assert scene.state() == "RETRY"
+
+
+def test_what_is_sent_after_a_retry_is_published_as_ever(scene: Scene) -> None:
+    scene.run(lambda task: task.retry(throw=False))
+    assert current_capture.get() is None
 
 
 def test_a_retry_without_a_reason_is_one_itself(scene: Scene) -> None:
