@@ -18,6 +18,7 @@ LAYERS = (
     "operator",
     "messaging",
     "chaos",
+    "cli",
 )
 
 

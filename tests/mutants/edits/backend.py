@@ -60,4 +60,28 @@ EDITS = (
         "text = json.dumps([self.arguments, self.environment])",
         "text = json.dumps([self.environment])",
     ),
+    Edit(
+        "workers get another lease than declared",
+        "src/celeriac/backend/command.py",
+        '"lease": str(worker.lease_seconds)',
+        '"lease": str(worker.drain_seconds)',
+    ),
+    Edit(
+        "the password is on the command line",
+        "src/celeriac/backend/command.py",
+        'arguments=("-m", "celeriac.cli", "worker", *options),',
+        'arguments=("-m", "celeriac.cli", "worker", *options, f"--broker={broker_url}"),',
+    ),
+    Edit(
+        "a worker's death is forgotten with its replica",
+        "src/celeriac/backend/replicas.py",
+        "        failures=failures,\n    )",
+        "        failures=0,\n    )",
+    ),
+    Edit(
+        "busy workers are drained first",
+        "src/celeriac/backend/replicas.py",
+        "(order[it.state], it.held, -it.since)",
+        "(order[it.state], -it.held, -it.since)",
+    ),
 )

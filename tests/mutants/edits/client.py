@@ -152,4 +152,40 @@ EDITS = (
         "now < self._next_write and done < total:",
         "now < self._next_write:",
     ),
+    Edit(
+        "a pinned connection is never given back",
+        "src/celeriac/client/pinned.py",
+        "            self.pool.release(self.connection)",
+        "            pass",
+    ),
+    Edit(
+        "a late reply is taken for the next command's",
+        "src/celeriac/client/pinned.py",
+        "            # Whatever interrupted us, a late reply must not be taken for the next command's.\n            connection.disconnect()\n",
+        "",
+    ),
+    Edit(
+        "progress is written for every row",
+        "src/celeriac/client/progress.py",
+        "now < self._next_write and done < total",
+        "now < self._next_write and done < 0",
+    ),
+    Edit(
+        "a failing progress bar fails the task",
+        "src/celeriac/client/progress.py",
+        '            logger.warning("progress of %s was not written: %s", self._key, error)',
+        "            raise",
+    ),
+    Edit(
+        "a priority from 7 on is normal",
+        "src/celeriac/client/publisher.py",
+        '"normal" if value < 7 else "low"',
+        '"normal" if value < 8 else "low"',
+    ),
+    Edit(
+        "a refused message is told as sent",
+        "src/celeriac/client/publisher.py",
+        '    if receipt.status == "refused":\n',
+        '    if receipt.status == "lost":\n',
+    ),
 )
