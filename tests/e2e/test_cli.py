@@ -24,6 +24,7 @@ from celeriac.broker.message import DeadLetter, Failure, NewMessage, Settlement
 from celeriac.broker.queue import Queue
 from celeriac.chaos.processes import eventually
 from celeriac.cli.permissions import acl_rule
+from celeriac.client.progress import QueueProgress
 from celeriac.spec.policies import QueuePolicy
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -34,7 +35,8 @@ KEYS = [
     "conditions",
 ]  # fmt: skip
 COMMANDS = (
-    "up", "worker", "send", "get", "explain", "dlq", "pause", "resume", "doctor", "chaos", "crd",
+    "up", "worker", "send", "get", "explain", "dlq", "cancel", "purge", "delete", "pause", "resume",
+    "doctor", "chaos", "crd",
 )  # fmt: skip
 
 
@@ -310,6 +312,66 @@ def test_pause_and_resume(run: Run, queue: Queue) -> None:
     resumed = run("resume", "mail")
     assert (resumed.returncode, resumed.stdout) == (0, "mail still paused\n")
     assert "paused: true" in resumed.stderr
+
+
+def test_cancel(run: Run, queue: Queue) -> None:
+    queue.publish([NewMessage(id="now", task="t", body=b"[]")])
+    queue.publish([NewMessage(id="later", task="t", body=b"[]", delay_ms=60_000)])
+    cancelled = run("cancel", "mail", "now", "later")
+    assert cancelled.returncode == 0
+    assert cancelled.stdout.splitlines() == [
+        "now will be discarded if it is ready in mail",
+        "later cancelled",
+    ]
+    assert queue.claim("w", count=5).messages == []
+    assert queue.stats().discarded == 2
+
+
+def test_purge_deletes_what_waits_and_nothing_else(run: Run, queue: Queue) -> None:
+    queue.publish([NewMessage(id=f"m{n}", task="t", body=b"[]") for n in range(4)])
+    queue.publish([NewMessage(id="later", task="t", body=b"[]", delay_ms=60_000)])
+    queue.claim("w", count=1)
+    dry = run("purge", "mail", "--dry-run")
+    assert dry.stdout == "would delete 4 messages from mail: 3 ready, 1 delayed\n"
+    unsure = run("purge", "mail")
+    assert (unsure.returncode, queue.stats().ready) == (2, 3)
+    assert "--yes" in unsure.stderr
+    assert run("purge", "mail", "--delayed", "--yes").stdout == "1 messages deleted from mail\n"
+    assert run("purge", "mail", "--yes").stdout == "3 messages deleted from mail\n"
+    stats = queue.stats()
+    assert (stats.leased, stats.purged, stats.imbalance) == (1, 4, 0)
+
+
+def test_delete_leaves_nothing_of_a_queue(run: Run, queue: Queue) -> None:
+    queue.publish([NewMessage(id="a", task="t", body=b"[]", dedup_key="k", dedup_ttl_ms=60_000)])
+    queue.publish([NewMessage(id="b", task="t", body=b"[]")])
+    QueueProgress(queue, "b").report(1, 2, "half")
+    other = Queue(queue.client, "mail2", prefix=queue.prefix)
+    other.declare(QueuePolicy())
+    queue.claim("w", count=1)
+    with_workers = run("delete", "mail", "--yes")
+    assert with_workers.returncode == 1
+    assert "mail has workers: w" in with_workers.stderr
+    queue.abandon("w")
+    assert "would delete mail: 2 ready, 0 delayed, 0 dead letters" in (
+        run("delete", "mail", "--dry-run").stdout
+    )
+    assert run("delete", "mail", "--yes").stdout == "mail deleted\n"
+    assert list(queue.client.scan_iter(match=f"{queue.prefix}:{{mail}}:*")) == []
+    assert [it["name"] for it in json.loads(run("get", "-o", "json").stdout)] == ["mail2"]
+    again = run("delete", "mail", "--yes")
+    assert (again.returncode, "mail2" in again.stderr) == (2, True)
+
+
+def test_a_worker_serves_one_queue_and_a_name_is_a_name(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_text("from celery import Celery\napp = Celery('hello')\n")
+    two = run("worker", "-A", "hello:app", "-Q", "low,high")
+    assert two.returncode == 2
+    assert "a worker serves one queue: start one for low and high" in two.stderr
+    odd = run("worker", "-A", "hello:app", "-Q", "my queue")
+    assert odd.returncode == 2
+    assert "must be letters, digits, dots, underscores and hyphens" in odd.stderr
+    assert run("get", "-o", "json").stdout.strip() == "[]"
 
 
 def test_doctor_on_a_healthy_broker(run: Run, queue: Queue) -> None:

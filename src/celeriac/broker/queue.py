@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ from redis.exceptions import MovedError, OutOfMemoryError, RedisError, ResponseE
 
 from celeriac.broker import damage
 from celeriac.broker import stats as statistics
-from celeriac.broker.cluster import ClusterClient
+from celeriac.broker.cluster import ClusterClient, servers
 from celeriac.broker.keys import DEFAULT_PREFIX, QueueKeys, index_key
 from celeriac.broker.message import (
     PRIORITIES,
@@ -529,6 +530,20 @@ class Queue:
             while gone := int(self._run("purge", kind, _PAGE)):
                 total += gone
         return total
+
+    def delete(self) -> None:
+        """Delete the queue and every key of it, whatever it holds. Who publishes to it declares it anew.
+
+        Meant for a queue without workers: one that runs would find its leases gone.
+        """
+        with errors_of_ours():
+            self.client.unlink(*self.keys.all)
+            self.client.srem(index_key(self.prefix), self.name)
+            pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self.keys.base) + "*"
+            for server in servers(self.client).values():
+                for key in server.scan_iter(match=pattern, count=_PAGE):
+                    server.unlink(key)  # progress and dedup keys, which would expire by and by
+        self._indexed = False
 
 
 def _refuse(error: BrokerError, receipts: list[Receipt]) -> NoReturn:

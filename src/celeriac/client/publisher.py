@@ -21,6 +21,7 @@ from celeriac.broker.signing import SigningKeys, from_environment
 from celeriac.client.pinned import pinned_client
 from celeriac.spec.errors import CeleriacError
 from celeriac.spec.policies import QueuePolicy
+from celeriac.spec.text import must_be_queue_name
 
 _NAMES: dict[str, Priority] = {"high": "high", "normal": "normal", "low": "low"}
 
@@ -68,12 +69,13 @@ class Publisher:
         self._open: dict[str, Queue] = {}
 
     def queue(self, name: str) -> Queue:
-        """Open a queue; the first time, make sure that it is declared."""
+        """Open a queue; the first time, make sure that it is declared. Raises ValueError for a bad name."""
         return self._open.get(name) or self._declared(name)
 
     def _declared(self, name: str) -> Queue:
         queue = self.peek(name)
         if not queue.has_record():
+            must_be_queue_name(name)
             queue.declare(QueuePolicy(), only_if_absent=True)
         self._open[name] = queue
         return queue

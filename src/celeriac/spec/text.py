@@ -48,6 +48,19 @@ PATTERN_HELP: Final[dict[str, str]] = {
 }
 
 
+_LONGEST_QUEUE_NAME: Final = 128
+
+
+def must_be_queue_name(name: str) -> None:
+    """Raise ValueError for what no MessageQueue may have for its `queue`, at doors that read no file."""
+    if not re.fullmatch(_QUEUE, name):
+        raise ValueError(f"queue {name!r}: {PATTERN_HELP[_QUEUE]}")
+    if len(name) > _LONGEST_QUEUE_NAME:
+        raise ValueError(
+            f"queue {name[:20]!r}...: must be up to {_LONGEST_QUEUE_NAME} characters long"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class IntOrString:
     """Marks what Kubernetes writes as a whole number or as text: one finding, whatever is wrong."""
@@ -87,7 +100,7 @@ ResourceName = Annotated[str, Field(min_length=1, max_length=47, pattern=_NAME)]
 NamespaceName = Annotated[str, Field(min_length=1, max_length=63, pattern=_NAME)]
 ScheduleName = Annotated[str, Field(min_length=1, max_length=47, pattern=_NAME)]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=_SUBDOMAIN)]
-QueueName = Annotated[str, Field(min_length=1, max_length=128, pattern=_QUEUE)]
+QueueName = Annotated[str, Field(min_length=1, max_length=_LONGEST_QUEUE_NAME, pattern=_QUEUE)]
 ErrorName = Annotated[str, Field(min_length=1, max_length=200, pattern=_DOTTED)]
 AppPath = Annotated[str, Field(min_length=1, max_length=200, pattern=_APP)]
 Image = Annotated[str, Field(max_length=512, pattern=_SOLID_OR_EMPTY)]

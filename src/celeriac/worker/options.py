@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from celeriac.spec.text import must_be_queue_name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
@@ -27,6 +29,10 @@ class WorkerOptions:
 
 def check(options: WorkerOptions) -> None:
     """Raise ValueError when options contradict each other, or a worker cannot run here."""
+    if "," in options.queue:
+        each = " and ".join(part.strip() for part in options.queue.split(","))
+        raise ValueError(f"a worker serves one queue: start one for {each}")
+    must_be_queue_name(options.queue)
     if options.timeout_s and options.soft_timeout_s >= options.timeout_s:
         raise ValueError("the soft time limit must be less than the hard one")
     if threading.current_thread() is not threading.main_thread():
