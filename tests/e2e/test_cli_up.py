@@ -193,6 +193,23 @@ def scrape(up: Up) -> str:
     return text
 
 
+PRODUCER = """
+import celeriac
+from celery import Celery
+celeriac.Client().send("shop", "app.greet", args=["Ada"])
+app = Celery(broker="celeriac://")
+app.send_task("app.greet", ["Grace"], queue="shop")
+"""
+
+
+def test_a_program_in_the_folder_finds_its_broker(folder: Path) -> None:
+    with running(folder) as up:
+        subprocess.run(
+            [sys.executable, "-c", PRODUCER], cwd=folder, env=environment(), check=True, timeout=60
+        )
+        eventually(lambda: up.queue()["done"] == 2)
+
+
 def test_the_next_start_carries_on_with_what_was_left(folder: Path) -> None:
     with running(folder) as up:
         up.run("pause", "shop")

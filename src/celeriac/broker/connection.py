@@ -20,6 +20,7 @@ from celeriac.broker.cluster import (
 )
 from celeriac.broker.hash_slots import Address, slot_of
 from celeriac.broker.keys import kombu_prefix
+from celeriac.broker.nearby import url_of_up
 from celeriac.broker.topology import Topology
 from celeriac.broker.url import (
     SOCKET_TIMEOUT_S,
@@ -49,11 +50,15 @@ CA_VARIABLE = "CELERIAC_BROKER_CA"
 
 
 def from_environment() -> str:
-    """Read the URL from CELERIAC_BROKER_URL. Raises BrokerURLError when it is not set."""
-    url = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    """Read the URL from CELERIAC_BROKER_URL, else find the `celeriac up` of this folder.
+
+    Raises BrokerURLError when there is neither.
+    """
+    url = os.environ.get(ENVIRONMENT_VARIABLE) or url_of_up()
     if not url:
         raise BrokerURLError(
-            f"no broker: set {ENVIRONMENT_VARIABLE}, for example celeriac://localhost:6379/0"
+            f"no broker: set {ENVIRONMENT_VARIABLE}, for example celeriac://localhost:6379/0, "
+            "or run `celeriac up` in this folder"
         )
     return url
 

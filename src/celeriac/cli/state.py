@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-FOLDER = ".celeriac"
+from celeriac.broker.nearby import BROKER, FOLDER, LOCK
+
 #: Where `up` serves metrics, unless something else does; broker.json holds the port it took.
 METRICS_PORT = 9464
 STALE_SECONDS = 10.0
@@ -35,7 +36,7 @@ class StateFolder:
 
     def lock(self) -> int | None:
         """Take the folder for this process; None while another `up` has it."""
-        descriptor = os.open(self.path / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -56,7 +57,7 @@ class StateFolder:
 
     def broker(self) -> dict[str, Any]:
         """Read ``broker.json``: url, pid, metricsPort; empty when there is none."""
-        return self._read("broker.json")
+        return self._read(BROKER)
 
     def status(self) -> dict[str, Any]:
         """Read ``status.json``; empty when nobody keeps it fresh."""

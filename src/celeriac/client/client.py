@@ -92,11 +92,12 @@ class BulkInterrupted(CeleriacError):
 class Client:
     """A producer for one broker. Threads may share it, and it survives a fork.
 
-    `broker` is a URL (default: CELERIAC_BROKER_URL) or a redis-py client that returns bytes. Messages are
-    signed when the environment names keys (CELERIAC_SIGNING_KEYS). `replication` is for a redis-py client;
-    a URL says it itself (`wait_replicas`, `wait_timeout`). Raises BrokerURLError for a URL and
-    SigningKeysError for keys that cannot be used; connects when first used. Whatever goes wrong with the
-    broker then, in any method, is a BrokerError; BrokerUnreachable is also redis-py's ConnectionError.
+    `broker` is a URL (default: CELERIAC_BROKER_URL, else the `celeriac up` that runs in this folder) or a
+    redis-py client that returns bytes. Messages are signed when the environment names keys
+    (CELERIAC_SIGNING_KEYS). `replication` is for a redis-py client; a URL says it itself (`wait_replicas`,
+    `wait_timeout`). Raises BrokerURLError for a URL and SigningKeysError for keys that cannot be used;
+    connects when first used. Whatever goes wrong with the broker then, in any method, is a BrokerError;
+    BrokerUnreachable is also redis-py's ConnectionError.
     """
 
     def __init__(

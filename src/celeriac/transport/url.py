@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from celeriac.broker.connection import from_environment
 from celeriac.broker.url import BrokerURL, BrokerURLError, parse
 
 #: Celery's `broker_transport_options` that mean a connection to Redis.
@@ -15,6 +16,9 @@ KEPT_TRANSPORT_OPTIONS = (
     "max_connections",
     "client_name",
 )
+
+
+_ANY = "celeriac://"
 
 
 class Host(str):
@@ -37,6 +41,14 @@ class Host(str):
         return self
 
 
+def _nearest() -> str:
+    """What an app whose broker URL names no host talks to: as the command line finds it, else this host."""
+    try:
+        return from_environment()
+    except BrokerURLError:
+        return _ANY
+
+
 def adopt(connection: Any) -> BrokerURL:
     """Understand a kombu connection's URL, and leave only harmless fields in it. Raises BrokerURLError."""
     if key_prefix := connection.transport_options.get("global_keyprefix"):
@@ -52,7 +64,7 @@ def adopt(connection: Any) -> BrokerURL:
         # kombu splits at ";" into alternates; to us these are the Sentinels or nodes of one broker. And it
         # takes the word before a "+" off the scheme.
         whole = f"{connection.uri_prefix}+{host}" if connection.uri_prefix else host
-        broker = parse(";".join(connection.alt) if connection.alt else whole)
+        broker = parse(_nearest() if whole == _ANY else ";".join(connection.alt) or whole)
     else:
         port, db = connection.port or 6379, (connection.virtual_host or "").strip("/")
         broker = parse(f"celeriac://{host or 'localhost'}:{port}/{db}")
