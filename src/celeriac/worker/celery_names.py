@@ -176,9 +176,7 @@ SETTINGS: dict[str, Fate] = {
     "worker_log_datefmt": _KEPT,
     "worker_log_format": _KEPT,
     "worker_lost_wait": _without("a child's death is seen at once"),
-    "worker_max_memory_per_child": _without(
-        "a limit of memory in `worker.resources`, or worker_max_tasks_per_child"
-    ),
+    "worker_max_memory_per_child": _differs("Prefork, as in Celery"),
     "worker_max_tasks_per_child": _differs("Prefork, as in Celery"),
     "worker_pool": _without(_DECLARED.format("pool")),
     "worker_pool_putlocks": _without("children claim by themselves"),

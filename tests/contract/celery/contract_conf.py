@@ -40,6 +40,15 @@ def look(self: Task) -> None:
     )
 
 
+_kept: list[bytes] = []
+
+
+@app.task(name="conf.grow", bind=True)
+def grow(self: Task, mib: int) -> None:
+    _kept.append(os.urandom(1) * mib * 2**20)
+    _note(self, "grown", pid=os.getpid())
+
+
 @signals.celeryd_init.connect
 def _patch(**_: Any) -> None:
     """As Sentry's integration does when it is initialised in this signal."""

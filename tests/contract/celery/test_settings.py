@@ -27,7 +27,7 @@ def producer_app(fresh: Watched) -> Any:
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_what_has_no_effect_is_told_at_start(fresh: Watched, pool: str) -> None:
-    settings = {"worker_max_memory_per_child": 60_000, "task_acks_on_failure_or_timeout": False}
+    settings = {"worker_concurrency": 7, "task_acks_on_failure_or_timeout": False}
     fresh.start(
         pool, *APP, CONF_SETTINGS=json.dumps(settings), CONF_TASK=json.dumps({"rate_limit": "2/s"})
     ).wait_ready()
@@ -36,6 +36,19 @@ def test_what_has_no_effect_is_told_at_start(fresh: Watched, pool: str) -> None:
         assert f"{name}" in fresh.log
     assert fresh.log.count("has no effect") == 3
     assert f"goes to 'celery' (task_default_queue), not to '{fresh.name}'" in fresh.log
+
+
+def test_a_child_that_has_grown_too_large_is_replaced(fresh: Watched, producer_app: Celery) -> None:
+    settings = json.dumps({"worker_max_memory_per_child": 170_000})
+    fresh.start("prefork", *APP, "--concurrency", 1, CONF_SETTINGS=settings).wait_ready()
+
+    results = [producer_app.send_task("conf.grow", [50], queue=fresh.name) for _ in range(8)]
+
+    stats = fresh.settled()
+    pids = [fresh.noted(it, "grown")["pid"] for it in results]
+    assert 2 <= len(set(pids)) <= 4
+    assert (stats.done, stats.redelivered) == (8, 0)
+    assert "(worker_max_memory_per_child is 170000): another takes its place" in fresh.log
 
 
 def test_a_task_that_needs_celerys_own_consumer_ends_the_start(fresh: Watched) -> None:

@@ -85,7 +85,6 @@ def test_an_app_without_such_settings_hears_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("worker_max_memory_per_child", 60_000),
         ("worker_concurrency", 7),
         ("worker_pool", "threads"),
         ("task_default_rate_limit", "2/s"),

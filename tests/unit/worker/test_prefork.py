@@ -196,6 +196,23 @@ def test_a_child_makes_room_for_another_after_as_many_as_it_is_to_run(
 
 
 @pytest.mark.timeout(30)
+def test_a_child_that_has_grown_makes_room_for_another(
+    lives: Callable[..., Life], app: Celery
+) -> None:
+    app.conf.worker_max_memory_per_child = 1  # KiB: any has grown to more
+    life = lives()
+
+    def script() -> None:
+        for _ in range(2):
+            life.give("quick")
+            assert life.settled() == "quick"
+        eventually(lambda: ("w/2", []) in life.queue.told("abandon"))
+
+    life.live(script)
+    assert life.pool.finished == 2
+
+
+@pytest.mark.timeout(30)
 def test_a_hard_limit_ends_a_child_and_another_takes_its_place(
     lives: Callable[..., Life], app: Celery, caplog: pytest.LogCaptureFixture
 ) -> None:

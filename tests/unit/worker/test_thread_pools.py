@@ -97,7 +97,7 @@ def test_solo_stops_when_it_is_told_and_gives_back_the_rest() -> None:
 
 def test_solo_ends_after_as_many_as_it_is_to_run() -> None:
     scene, runner = Scene(claim_of(1, 2, 3)), Runner()
-    scene.solo(runner, most=2)
+    scene.solo(runner, enough=lambda: scene.consumer.settler.count >= 2)
     assert runner.ran == scene.settled == ["id-1", "id-2"]
     assert scene.queue.told("release") == [(["n3-0"], False)]
     assert not scene.consumer.closing.is_set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from queue import Empty
 
 from celeriac.worker.consumer import Consumer
@@ -27,8 +28,10 @@ class Solo(InProcess):
         run_solo(self.consumer, self.context.runner(AttemptRunner, self.consumer))
 
 
-def run_solo(consumer: Consumer, runner: AttemptRunner, *, most: int = 0) -> None:
-    """Run messages until the consumer closes, or until ``most`` have run (0: no limit)."""
+def run_solo(
+    consumer: Consumer, runner: AttemptRunner, *, enough: Callable[[], bool] | None = None
+) -> None:
+    """Run messages until the consumer closes, or until ``enough``, which is asked after each."""
     waiting = consumer.inflight.waiting
     low = 0
     while not consumer.closing.is_set():
@@ -46,6 +49,6 @@ def run_solo(consumer: Consumer, runner: AttemptRunner, *, most: int = 0) -> Non
             consumer.claim_ahead()
         if message is not None and consumer.begin(message):
             consumer.finish(runner.run(message))
-            if most and consumer.settler.count >= most:
+            if enough is not None and enough():
                 break
     close(consumer)

@@ -142,9 +142,21 @@ EDITS = (
     ),
     Edit(
         "a child never ends after its most tasks",
-        _POOLS_SOLO,
+        _POOLS_PREFORK_CHILD,
         "if most and consumer.settler.count >= most:",
         "if most and consumer.settler.count < 0:",
+    ),
+    Edit(
+        "a child grows without end",
+        _POOLS_PREFORK_CHILD,
+        "if largest_kib and grown_kib > largest_kib:",
+        "if largest_kib and grown_kib < 0:",
+    ),
+    Edit(
+        "nobody asks whether it is enough",
+        _POOLS_SOLO,
+        "            if enough is not None and enough():\n                break\n",
+        "",
     ),
     Edit(
         "threads start what they may not",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
@@ -17,6 +19,7 @@ from billiard import util as billiard_util
 from celery import signals
 
 from celeriac.broker.message import Lease, Outcome
+from celeriac.worker.consumer import Consumer
 from celeriac.worker.context import WorkerContext
 from celeriac.worker.housekeeper import Housekeeper
 from celeriac.worker.pools.prefork.limits import TimeLimits
@@ -93,10 +96,36 @@ def _run(context: WorkerContext, name: str, scoreboard: Scoreboard) -> None:
     soft_s, hard_s = context.limits()
     limits = TimeLimits(scoreboard, soft_s=soft_s, hard_s=hard_s)
     housekeeper.start()
-    most = context.app.conf.worker_max_tasks_per_child or 0
-    run_solo(consumer, context.runner(AttemptRunner, consumer, limits=limits), most=most)
+    runner = context.runner(AttemptRunner, consumer, limits=limits)
+    run_solo(consumer, runner, enough=_enough(context, consumer))
     housekeeper.stop()
     signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)
+
+
+def _enough(context: WorkerContext, consumer: Consumer) -> Callable[[], bool] | None:
+    """Whether a child has run so many messages, or grown so large, that another is to take its place."""
+    conf = context.app.conf
+    most, largest_kib = conf.worker_max_tasks_per_child, conf.worker_max_memory_per_child
+    if not most and not largest_kib:
+        return None
+
+    def enough() -> bool:
+        if most and consumer.settler.count >= most:
+            return True
+        grown_kib = _largest_kib()
+        if largest_kib and grown_kib > largest_kib:
+            text = "%s has grown to %d KiB (worker_max_memory_per_child is %d): another takes its place"
+            logger.warning(text, consumer.name, grown_kib, largest_kib)
+            return True
+        return False
+
+    return enough
+
+
+def _largest_kib() -> int:
+    """The most memory that this process ever had, in KiB, as Celery's own pool measures it."""
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest // 1024 if sys.platform == "darwin" else largest
 
 
 def _die_with(parent: int) -> None:
