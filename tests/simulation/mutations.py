@@ -172,7 +172,8 @@ MUTATIONS = (
         "it trusts leases that were answered late",
         (Consumer, "_take_in"),
         "self.inflight.arrive(claim.messages, leased_at)",
-        "self.inflight.arrive(claim.messages, self.machine.monotonic())",
+        "self.inflight.arrive(claim.messages, leased_at)\n"
+        "    self.inflight.leases_seen = self.machine.monotonic()",
         rare=True,
     ),
     Mutation(

@@ -458,6 +458,19 @@ def test_what_became_of_a_message_whose_process_died_is_recorded(
         assert scene.hooks == ["retry"]
 
 
+def test_error_callbacks_hear_of_a_message_whose_process_died_for_the_last_time(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[Any] = []
+    monkeypatch.setattr(scene.app.backend, "_call_task_errbacks", lambda *it: called.append(it[1]))
+    it = message(body=b'[[], {}, {"errbacks": [{"task": "t"}]}]')
+    error = RuntimeError("died")
+    notify.lost(scene.decoder, it, RetryAt(delay_ms=1), error)
+    assert called == []
+    notify.lost(scene.decoder, it, DeadLetter(reason="delivery_limit"), error)
+    assert called == [error]
+
+
 @pytest.mark.parametrize(("reason", "expired"), [("expired", True), ("cancelled", False)])
 def test_what_was_dropped_on_the_way_is_recorded_as_revoked(
     scene: Scene, told: list[tuple[str, Any]], reason: str, expired: bool
