@@ -22,6 +22,7 @@ from celeriac.broker.queue import Queue
 from celeriac.worker import http as endpoints
 from celeriac.worker import run_worker
 from celeriac.worker.broker_check import BrokerCheck
+from celeriac.worker.celery_names import NotRunnable
 from celeriac.worker.closing import Closing
 from celeriac.worker.consumer import LONGEST_WAIT_S
 from celeriac.worker.context import BROKER_TIMEOUT_S, SHORTEST_TIMEOUT_S, WorkerContext
@@ -80,6 +81,15 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.fixture(autouse=True)
+def left(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """A worker that overruns its grace time ends its process: not this one, which would look like success."""
+    left: list[int] = []
+    monkeypatch.setattr("celeriac.worker.housekeeper._leave", lambda: left.append(1))
+    yield left
+    assert not left
+
+
 def options(pool: str = "solo", **changes: Any) -> WorkerOptions:
     return WorkerOptions(
         **{"queue": "q", "name": "w", "pool": pool, "broker": "celeriac://localhost:1", **changes}
@@ -92,12 +102,12 @@ def deadline_s(worker: Worker) -> float:
     return worker.pool.housekeeper._deadline - time.monotonic()
 
 
-def terminated(claim: Claim = NOTHING) -> Callable[[], Claim]:
-    """An answer in the midst of which SIGTERM comes."""
+def signalled(number: int = signal.SIGTERM) -> Callable[[], Claim]:
+    """An answer in the midst of which a signal comes."""
 
     def answer() -> Claim:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return claim
+        os.kill(os.getpid(), number)
+        return NOTHING
 
     return answer
 
@@ -106,12 +116,18 @@ def terminated(claim: Claim = NOTHING) -> Callable[[], Claim]:
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.parametrize("pool", ["solo", "threads"])
+@pytest.mark.parametrize(
+    ("pool", "number"),
+    [("solo", signal.SIGTERM), ("threads", signal.SIGTERM), ("solo", signal.SIGINT)],
+)
 def test_it_runs_what_comes_until_it_is_told_to_end(
-    app: Celery, queue: ScriptedQueue, pool: str
+    app: Celery, queue: ScriptedQueue, pool: str, number: int
 ) -> None:
-    queue.answers["claim"] = [claim_of(1), terminated()]
-    names = ("celeryd_init", "worker_init", "worker_process_init", "worker_ready")
+    queue.answers["claim"] = [claim_of(1), signalled(number)]
+    names = (
+        *("celeryd_init", "celeryd_after_setup", "worker_init"),
+        *("worker_process_init", "worker_ready"),
+    )
     last = ("worker_shutting_down", "worker_shutdown")
     with heard(*names, *last) as said:
         assert run_worker(app, options(pool)) == 0
@@ -140,7 +156,7 @@ def test_remote_control_is_there_while_it_runs_unless_the_app_says_otherwise(
 
     monkeypatch.setattr("celeriac.worker.main.RemoteControl", Remote)
     app.conf.worker_enable_remote_control = enabled
-    queue.answers["claim"] = [terminated()]
+    queue.answers["claim"] = [signalled()]
     run_worker(app, options())
     assert did == (["start", "stop"] if enabled else [])
 
@@ -458,13 +474,47 @@ def test_threads_share_one_consumer(app: Celery) -> None:
 
 
 @pytest.mark.usefixtures("queue")
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"timeout_s": 2, "soft_timeout_s": 2}, "less than the hard one"),
+        ({"concurrency": 2}, "one task at a time"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    app: Celery, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        Worker(app, options(**changes))
+
+
+@pytest.mark.usefixtures("queue")
+def test_the_app_is_set_up_as_a_workers(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    logging_set_up: list[Any] = []
+    monkeypatch.setattr(app.log, "setup", lambda *it, **more: logging_set_up.append((it, more)))
+    Worker(app, options(log_level="ERROR"))._set_up_app()
+    assert logging_set_up == [(("ERROR",), {"redirect_stdouts": False, "hostname": "w"})]
+    assert app.loader.worker_initialized
+
+
+@pytest.mark.usefixtures("queue")
+def test_an_app_that_needs_celerys_own_consumer_is_refused(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.tasks["t"], "Strategy", "elsewhere:Batches", raising=False)
+    with pytest.raises(NotRunnable):
+        Worker(app, options())._set_up_app()
+
+
+@pytest.mark.usefixtures("queue")
+@pytest.mark.parametrize("blueprint", ["worker", "consumer"])
 def test_bootsteps_are_not_run_and_that_is_said(
-    app: Celery, caplog: pytest.LogCaptureFixture
+    app: Celery, blueprint: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker = Worker(app, options())
     worker._set_up_app()
     assert "bootsteps" not in caplog.text
-    app.steps["worker"].add(object)
+    app.steps[blueprint].add(object)
     worker._set_up_app()
     assert "custom bootsteps are not run" in caplog.text
 
