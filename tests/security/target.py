@@ -59,7 +59,7 @@ class Target(Celeriac):
 
     def policy_of(self, sections: Mapping[str, Any]) -> QueuePolicy:
         """A policy, in the words of the YAML."""
-        return QueuePolicy.model_validate(sections)
+        return QueuePolicy.model_validate({"deadLetter": {"unknownTaskSeconds": 0}, **sections})
 
     # --- what came of it ------------------------------------------------------------------------
 

@@ -152,7 +152,16 @@ class Discard:
     reason: str
 
 
-Outcome = Done | RetryAt | DeadLetter | Discard
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postpone:
+    """Hand the message back until ``delay_ms`` have passed, free of charge: it has not been tried."""
+
+    delay_ms: int
+    failure: Failure | None = None
+    """What its history is to say, if anything."""
+
+
+Outcome = Done | RetryAt | DeadLetter | Discard | Postpone
 DONE = Done()
 
 

@@ -14,6 +14,7 @@ from celeriac.broker.message import (
     Done,
     Message,
     NewMessage,
+    Postpone,
     Priority,
     Receipt,
     RetryAt,
@@ -129,9 +130,11 @@ def settle_args(settlement: Settlement) -> list[Argument]:
         kind, delay, head, body = "R", max(0, outcome.delay_ms), outcome.head, outcome.body
     elif isinstance(outcome, DeadLetter):
         kind, reason = "X", outcome.reason
+    elif isinstance(outcome, Postpone):
+        kind, delay = "W", outcome.delay_ms
     elif not isinstance(outcome, Done):
         reason = outcome.reason
-    if isinstance(outcome, RetryAt | DeadLetter) and outcome.failure is not None:
+    if isinstance(outcome, RetryAt | DeadLetter | Postpone) and outcome.failure is not None:
         line = outcome.failure.line(attempt=message.attempt + ran, delivery=message.delivery)
     replaced = head is not None or body is not None
     args: list[Argument] = [

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from celeriac.broker.nearby import FOLDER
 from celeriac.cli.errors import BadInput, Problem, Unreachable, unknown_name
-from celeriac.cli.state import FOLDER, StateFolder
+from celeriac.cli.state import StateFolder
 
 if TYPE_CHECKING:
     import redis

@@ -29,11 +29,12 @@ from celeriac.backend.output import Lines, LogFiles, Output
 from celeriac.broker.connection import BrokerURLError, connect, parse
 from celeriac.broker.embedded import Appendfsync, EmbeddedServer, ServerFailed
 from celeriac.broker.eviction import HOW_TO_STOP_IT, EvictingServer, refuse_eviction
+from celeriac.broker.nearby import FOLDER
 from celeriac.broker.server_process import NoServerFound
 from celeriac.broker.signing import SigningKeysError, from_environment
 from celeriac.cli import live_display, queue_table
 from celeriac.cli.errors import BadInput, Problem, Unreachable
-from celeriac.cli.state import FOLDER, METRICS_PORT, StateFolder
+from celeriac.cli.state import METRICS_PORT, StateFolder
 from celeriac.control import metrics
 from celeriac.control.broker import RedisBroker
 from celeriac.control.loop import Loop

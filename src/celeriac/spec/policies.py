@@ -81,6 +81,8 @@ class DeadLetterPolicy(SpecModel):
     """Dead letters older than this are deleted, in seconds."""
     max_messages: int = Field(default=100_000, ge=1, le=10_000_000)
     """The oldest dead letters are deleted above this number."""
+    unknown_task_seconds: int = Field(default=300, ge=0, le=_DAY_S)
+    """For so long, in seconds, a worker without a message's task leaves it to others, which may be newer."""
 
 
 class PriorityWeights(SpecModel):

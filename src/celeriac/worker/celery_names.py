@@ -119,7 +119,7 @@ SETTINGS: dict[str, Fate] = {
     "task_acks_on_timeout": _without("`retry` of the MessageQueue says what a time-out leads to"),
     "task_allow_error_cb_on_chord_header": _KEPT,
     "task_always_eager": _KEPT,
-    "task_annotations": _differs("kept; for `rate_limit` see the task's attribute"),
+    "task_annotations": _KEPT,
     "task_compression": _KEPT,
     "task_create_missing_queue_exchange_type": _KEPT,
     "task_create_missing_queue_type": _without(_ON_REDIS),
@@ -130,7 +130,9 @@ SETTINGS: dict[str, Fate] = {
     "task_default_priority": _KEPT,
     "task_default_queue": _differs("kept; a worker serves the one queue that `-Q` names"),
     "task_default_queue_type": _without(_ON_REDIS),
-    "task_default_rate_limit": _without("`worker.concurrency` and `autoscaling.maxReplicas` bound"),
+    "task_default_rate_limit": _differs(
+        "per worker, as in Celery; what has to wait, waits on the broker"
+    ),
     "task_default_routing_key": _KEPT,
     "task_eager_propagates": _KEPT,
     "task_ignore_result": _KEPT,
@@ -166,7 +168,7 @@ SETTINGS: dict[str, Fate] = {
     "worker_detect_quorum_queues": _without(_ON_REDIS),
     "worker_direct": _without("a worker serves one queue; send to it by name"),
     "worker_disable_prefetch": _differs("nothing is claimed ahead of tasks that take long"),
-    "worker_disable_rate_limits": _without("there are no rate limits"),
+    "worker_disable_rate_limits": _KEPT,
     "worker_enable_prefetch_count_reduction": _without(_LEASES),
     "worker_enable_remote_control": _KEPT,
     "worker_enable_soft_shutdown_on_idle": _without(_DECLARED.format("drainSeconds")),

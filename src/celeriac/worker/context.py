@@ -18,6 +18,7 @@ from celeriac.worker import notify
 from celeriac.worker.consumer import LONGEST_WAIT_S, Consumer
 from celeriac.worker.decoder import Decoder
 from celeriac.worker.options import WorkerOptions
+from celeriac.worker.rate_limits import RateLimits
 from celeriac.worker.runner import AttemptRunner
 
 R = TypeVar("R", bound=AttemptRunner)
@@ -40,6 +41,7 @@ class WorkerContext:
         self.name = options.name or f"{options.queue}@{socket.gethostname()}:{os.getpid()}"
         self.url = parse(options.broker or from_environment())
         self._signing = signing.from_environment()
+        self._rates: RateLimits | None = None
         self.queue = self._connect()
         #: Who started this worker, and does not want it to live on alone; 0 when nobody said so.
         self.parent = int(os.environ.get("CELERIAC_PARENT_PID", "0"))
@@ -76,8 +78,13 @@ class WorkerContext:
             worker=consumer.name,
             decoder=self.decoder,
             policy=consumer.policy,
+            rates=self._rates,
             **{"progress_sink": lambda message: QueueProgress(queue, message.id), **options},
         )
+
+    def share(self) -> None:
+        """Make what a parent and its children share; before the first is forked, and with the app set up."""
+        self._rates = RateLimits(self.app)
 
     def limits(self) -> tuple[float, float]:
         """Soft and hard limit for tasks without: the queue's, else those of the app's configuration."""

@@ -47,6 +47,10 @@ _NO_LIMITS = [None, None]
 _NUMBERS = {"high": 0, "normal": None, "low": 9}
 
 
+#: The reason of a message whose task this worker's app does not have.
+UNKNOWN_TASK = "unknown_task"
+
+
 class Undeliverable(CeleriacError):
     """A message that can never run: the dead letters get it, with ``reason``."""
 
@@ -96,7 +100,7 @@ class Decoder:
         task = self._app.tasks.get(message.task)
         if task is None:
             raise Undeliverable(
-                "unknown_task",
+                UNKNOWN_TASK,
                 f"the app {self._app.main!r} has no task named {message.task!r}; is its module imported?",
             ) from NotRegistered(message.task)
         try:

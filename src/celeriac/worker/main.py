@@ -113,6 +113,7 @@ class Worker:
             logger.warning("%s", line)
         _tell_of_default_queue(app, self.options.queue)
         declare_bindings(app, self.options.queue)
+        self.context.share()
         if app.steps["worker"] or app.steps["consumer"]:
             logger.warning("custom bootsteps are not run: this worker has a consumer of its own")
 

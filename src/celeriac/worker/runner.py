@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from celeriac.broker.message import (
     Failure,
     Message,
     Outcome,
+    Postpone,
     RetryAt,
     Settlement,
 )
@@ -29,10 +31,15 @@ from celeriac.spec.policies import QueuePolicy
 from celeriac.worker import notify
 from celeriac.worker.attempt import Attempt, PolicyInfo, now_ms
 from celeriac.worker.awaiting import Finish, as_functions, await_for_celery, is_coroutine
-from celeriac.worker.decoder import Call, Decoder, Undeliverable
+from celeriac.worker.decoder import UNKNOWN_TASK, Call, Decoder, Undeliverable
 from celeriac.worker.limits import KeepsLimits
+from celeriac.worker.rate_limits import RateLimits
 
 logger = logging.getLogger(__name__)
+
+#: A message whose task is unknown here is asked for again after this.
+UNKNOWN_AGAIN_MS = 1000
+_UNKNOWN_MARK = f'{{"reason":"{UNKNOWN_TASK}"'.encode()
 
 
 class AttemptRunner:
@@ -48,6 +55,7 @@ class AttemptRunner:
         policy: Callable[[], QueuePolicy],
         progress_sink: Callable[[Message], progress.ProgressSink],
         limits: KeepsLimits | None = None,
+        rates: RateLimits | None = None,
         finish: Finish = asyncio.run,
     ) -> None:
         self.app = app
@@ -57,6 +65,7 @@ class AttemptRunner:
         self._progress_sink = progress_sink
         self._limits = limits
         self._decoder = decoder
+        self._rates = rates if rates is not None else RateLimits(app)
         self._tracers: dict[str, Any] = {}
         self._preparing = threading.Lock()
         await_for_celery(app, finish)
@@ -66,6 +75,9 @@ class AttemptRunner:
         try:
             call = self._decoder.decode(message)
         except Undeliverable as error:
+            later = self._left_to_others(message, error)
+            if later is not None:
+                return Settlement(message, later)
             logger.error("%s[%s] is undeliverable: %s", message.task, message.id, error)
             notify.undeliverable(self.app, message, error)
             return _undeliverable(message, error, self.worker)
@@ -73,6 +85,8 @@ class AttemptRunner:
             with notify.harmless(message):
                 notify.revoked(call.task, call.context(), reason="revoked")
             return Settlement(message, Discard("revoked"))
+        if message.task in self._rates and (later := self._rates.wait(message, worker=self.worker)):
+            return Settlement(message, later)
         attempt = self._attempt(message, call)
         sink = progress.current.set(self._progress_sink(message))
         try:
@@ -80,6 +94,19 @@ class AttemptRunner:
         finally:
             progress.current.reset(sink)
         return attempt.settlement(outcome)
+
+    def _left_to_others(self, message: Message, error: Undeliverable) -> Postpone | None:
+        """Let newer workers have a message whose task is not known here, until it has waited long enough."""
+        grace_ms = self.policy().dead_letter.unknown_task_seconds * 1000
+        if error.reason != UNKNOWN_TASK or not grace_ms:
+            return None
+        now, since = now_ms(), _unknown_since(message)
+        if since is None:
+            text = "%s[%s] is left to other workers for %d s: %s"
+            logger.warning(text, message.task, message.id, grace_ms // 1000, error)
+            failure = Failure(reason=UNKNOWN_TASK, worker=self.worker, started_ms=now, ended_ms=now)
+            return Postpone(delay_ms=UNKNOWN_AGAIN_MS, failure=failure)
+        return Postpone(delay_ms=UNKNOWN_AGAIN_MS) if now - since < grace_ms else None
 
     def _attempt(self, message: Message, call: Call) -> Attempt:
         attempt = Attempt(runner=self, message=message, call=call, started_ms=now_ms())
@@ -156,6 +183,14 @@ def _let_attempts_take_retries(task: Any) -> None:
             current_capture.reset(token)
 
     task.retry = capturing_retry
+
+
+def _unknown_since(message: Message) -> int | None:
+    """When a message was first found to be unknown, in ms since the epoch, if that is the last it met."""
+    if not message.history.startswith(_UNKNOWN_MARK):
+        return None
+    line = json.loads(message.history.partition(b"\n")[0])
+    return int(line.get("endedMs", 0))
 
 
 def _as_exception(error: BaseException) -> Exception:

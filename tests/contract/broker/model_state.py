@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 
-from celeriac.broker.message import DeadLetter, Discard, Done, Outcome, RetryAt
+from celeriac.broker.message import DeadLetter, Discard, Done, Outcome, Postpone, RetryAt
 from celeriac.spec.policies import QueuePolicy
 
 MINUTE_MS = 60_000
@@ -168,7 +168,9 @@ class State:
     def apply(self, copy: Copy, outcome: Outcome, run_ms: int | None) -> None:
         """Take a copy off its lease, and do what the outcome says."""
         del self.leased[copy]
-        copy.delivery += 1
+        handed_out = copy.delivery + 1
+        if not isinstance(outcome, Postpone):
+            copy.delivery = handed_out
         if run_ms is not None or isinstance(outcome, Done):
             copy.attempt += 1
             self.runs[bisect_left(BOUNDS_MS, run_ms or 0)] += 1
@@ -179,12 +181,15 @@ class State:
             self.discard(outcome.reason)
         else:
             if outcome.failure:
-                copy.history.insert(0, (outcome.failure.reason, copy.attempt, copy.delivery))
+                copy.history.insert(0, (outcome.failure.reason, copy.attempt, handed_out))
             self._apply_failure(copy, outcome)
 
-    def _apply_failure(self, copy: Copy, outcome: RetryAt | DeadLetter) -> None:
+    def _apply_failure(self, copy: Copy, outcome: RetryAt | DeadLetter | Postpone) -> None:
         if isinstance(outcome, DeadLetter):
             self.make_dead(copy, outcome.reason)
+            return
+        if isinstance(outcome, Postpone):
+            self.make_delayed(copy, outcome.delay_ms)
             return
         self.counts["retried"] += 1
         copy.head = copy.head if outcome.head is None else outcome.head

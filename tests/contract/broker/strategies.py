@@ -13,6 +13,7 @@ from celeriac.broker.message import (
     Discard,
     Failure,
     NewMessage,
+    Postpone,
     Priority,
     RetryAt,
 )
@@ -99,5 +100,10 @@ outcomes = st.one_of(
     ),
     st.builds(lambda failure: DeadLetter(reason="attempts_exhausted", failure=failure), failures),
     st.just(Discard("revoked")),
+    st.builds(
+        lambda delay, failure: Postpone(delay_ms=max(1, delay) * MINUTE_MS, failure=failure),
+        delays,
+        failures,
+    ),
 )
 five_outcomes = st.lists(outcomes, min_size=5, max_size=5)

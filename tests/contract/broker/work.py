@@ -12,6 +12,7 @@ from celeriac.broker.message import (
     Claim,
     NewMessage,
     Outcome,
+    Postpone,
     Receipt,
     RetryAt,
     Settlement,
@@ -162,7 +163,7 @@ class Work(Driver):
         def real(queue: Queue) -> list[bool]:
             chosen[:] = [
                 replace(outcome, delay_ms=self.tick(outcome.delay_ms))
-                if isinstance(outcome, RetryAt)
+                if isinstance(outcome, RetryAt | Postpone)
                 else outcome
                 for outcome in outcomes
             ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 import redis
@@ -17,7 +18,10 @@ _notes = redis.Redis.from_url(os.environ["CONTRACT_NOTES"])
 
 
 def _note(task: Task, text: str, **more: Any) -> None:
-    _notes.rpush(f"notes:{task.request.id}", json.dumps({"note": text, **more}, default=repr))
+    _notes.rpush(
+        f"notes:{task.request.id}",
+        json.dumps({"note": text, "at": time.time(), **more}, default=repr),
+    )
 
 
 if "CONF_EXCHANGE" in os.environ:

@@ -40,7 +40,7 @@ FAST = QueuePolicy.model_validate(
             "maxAttempts": 3,
             "backoff": {"initialSeconds": 0, "maxSeconds": 0, "jitterPercent": 0},
         },
-        "deadLetter": {"maxDeliveries": 3},
+        "deadLetter": {"maxDeliveries": 3, "unknownTaskSeconds": 0},
     }
 )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from celery import Celery
-from contract_worker import Watched
+from contract_worker import Watched, fast
 
 from celeriac.chaos.processes import eventually
 from celeriac.spec.pools import POOLS
@@ -29,13 +31,56 @@ def producer_app(fresh: Watched) -> Any:
 def test_what_has_no_effect_is_told_at_start(fresh: Watched, pool: str) -> None:
     settings = {"worker_concurrency": 7, "task_acks_on_failure_or_timeout": False}
     fresh.start(
-        pool, *APP, CONF_SETTINGS=json.dumps(settings), CONF_TASK=json.dumps({"rate_limit": "2/s"})
+        pool,
+        *APP,
+        CONF_SETTINGS=json.dumps(settings),
+        CONF_TASK=json.dumps({"reject_on_worker_lost": True}),
     ).wait_ready()
 
-    for name in (*settings, "rate_limit of conf.look"):
+    for name in (*settings, "reject_on_worker_lost of conf.look"):
         assert f"{name}" in fresh.log
     assert fresh.log.count("has no effect") == 3
     assert f"goes to 'celery' (task_default_queue), not to '{fresh.name}'" in fresh.log
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_rate_limit_is_kept_by_all_of_a_worker(
+    fresh: Watched, producer_app: Celery, pool: str
+) -> None:
+    """One after the other by the clock, whichever child or thread it is; what has no limit goes on."""
+    limit = json.dumps({"rate_limit": "4/s"})
+    fresh.start(pool, *APP, CONF_TASK=limit).wait_ready()
+
+    results = [producer_app.send_task("conf.look", queue=fresh.name) for _ in range(8)]
+    free = producer_app.send_task("conf.grow", [0], queue=fresh.name)
+
+    fresh.noted(free, "grown")
+    began = sorted(fresh.noted(it, "looked")["at"] for it in results)
+    assert began[-1] - began[0] >= 7 / 4 - 0.1
+    gaps = [later - sooner for sooner, later in itertools.pairwise(began)]
+    assert min(gaps) > 0.1
+    stats = fresh.settled()
+    assert (stats.done, stats.retried, stats.redelivered, stats.imbalance) == (9, 0, 0, 0)
+
+
+def test_a_rollout_that_adds_a_task_loses_none_of_it(
+    fresh: Watched, new_queue: Callable[..., Watched], producer_app: Celery
+) -> None:
+    """Old and new workers on one queue: what the old ones do not know waits for the new ones."""
+    fresh.queue.declare(fast(deadLetter={"unknownTaskSeconds": 300}))
+    fresh.start("threads", "-A", "contract_bare:app").wait_ready()
+    results = [producer_app.send_task("conf.look", queue=fresh.name) for _ in range(20)]
+    eventually(lambda: "is left to other workers for 300 s" in fresh.log, what=lambda: fresh.log)
+    newer = new_queue()
+    newer.name = fresh.name
+    newer.start("threads", *APP, "--name", "newer").wait_ready()
+    try:
+        for result in results:
+            fresh.noted(result, "looked")
+        stats = fresh.settled()
+    finally:
+        newer.end()
+    assert (stats.done, stats.dead, stats.redelivered, stats.imbalance) == (20, 0, 0, 0)
 
 
 def test_a_child_that_has_grown_too_large_is_replaced(fresh: Watched, producer_app: Celery) -> None:

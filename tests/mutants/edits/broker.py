@@ -9,6 +9,12 @@ _SIGNING = "src/celeriac/broker/signing.py"
 
 EDITS = (
     Edit(
+        "who only waits is charged a delivery",
+        "src/celeriac/broker/lua/settle.lua",
+        "if outcome ~= 'W' then v[DELIVERY] = int(v[DELIVERY] + 1) end",
+        "v[DELIVERY] = int(v[DELIVERY] + 1)",
+    ),
+    Edit(
         "an entry that is acknowledged stays in its stream",
         _LUA + "common.lua",
         "  redis.call('XDEL', key, entry_id)\n  local v = values_of(flat)",

@@ -12,6 +12,7 @@ import yaml
 from celeriac.spec.conditions import ConditionType, Reason
 from celeriac.spec.load import load_queues
 from celeriac.spec.status import LimitedBy
+from celeriac.worker.decoder import UNKNOWN_TASK
 from scripts import render_docs
 
 ROOT = Path(__file__).parents[3]
@@ -104,6 +105,8 @@ def test_reasons_of_dead_letters_are_those_of_the_code() -> None:
     given = set(re.findall(r'DeadLetter\(reason="(\w+)"', SOURCE))
     given |= set(re.findall(r"make_dead\([^\n]*'(\w+)'\)", SOURCE))
     given |= set(re.findall(r'raise Undeliverable\(\s*"(\w+)"', SOURCE))
+    assert "raise Undeliverable(\n                UNKNOWN_TASK" in SOURCE
+    given.add(UNKNOWN_TASK)
     assert len(given) > 5
     assert documented == given
 

@@ -29,6 +29,7 @@ def test_the_wire_speaks_camel_case() -> None:
         "maxDeliveries",
         "retentionSeconds",
         "maxMessages",
+        "unknownTaskSeconds",
     }
 
 

@@ -210,7 +210,7 @@ def test_a_rejected_one_is_a_dead_letter(make: Callable[..., Scene]) -> None:
 
 def test_what_cannot_be_opened_is_a_dead_letter(make: Callable[..., Scene]) -> None:
     scene = make()
-    scene.run(of("unknown"))
+    scene.run(of("unknown", history=b'{"reason":"unknown_task","endedMs":1000}\n'))
     outcome = scene.settled["id-1"].outcome
     assert isinstance(outcome, DeadLetter) and outcome.reason == "unknown_task"
 

@@ -87,7 +87,6 @@ def test_an_app_without_such_settings_hears_nothing() -> None:
     [
         ("worker_concurrency", 7),
         ("worker_pool", "threads"),
-        ("task_default_rate_limit", "2/s"),
         ("task_acks_on_failure_or_timeout", False),
         ("task_reject_on_worker_lost", True),
         ("worker_send_task_events", True),
@@ -114,19 +113,19 @@ def test_an_option_of_the_old_transport_is_told() -> None:
 def test_an_attribute_that_does_nothing_is_told_with_its_tasks() -> None:
     app = app_with()
     for n in range(7):
-        app.task(shared=False, name=f"t.{n}", rate_limit="2/s")(nothing)
+        app.task(shared=False, name=f"t.{n}", acks_on_timeout=False)(nothing)
     app.task(shared=False, name="t.free")(nothing)
 
     (line,) = list(without_effect(app))
 
-    assert line.startswith("rate_limit of t.0, t.1, t.2, t.3, t.4 and 2 more has no effect: ")
+    assert line.startswith("acks_on_timeout of t.0, t.1, t.2, t.3, t.4 and 2 more has no effect: ")
 
 
-def test_a_rate_limit_of_annotations_is_told() -> None:
-    app = app_with(task_annotations={"t.x": {"rate_limit": "2/s"}})
+def test_an_attribute_of_annotations_is_told() -> None:
+    app = app_with(task_annotations={"t.x": {"acks_on_timeout": False}})
     app.task(shared=False, name="t.x")(nothing)
 
-    assert [line.partition(" has")[0] for line in without_effect(app)] == ["rate_limit of t.x"]
+    assert [line.partition(" has")[0] for line in without_effect(app)] == ["acks_on_timeout of t.x"]
 
 
 @pytest.mark.parametrize("name", ["Strategy", "Request"])

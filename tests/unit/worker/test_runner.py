@@ -21,6 +21,7 @@ from celeriac.broker.message import (
     Discard,
     Message,
     NewMessage,
+    Postpone,
     RetryAt,
     Settlement,
 )
@@ -55,6 +56,9 @@ class Sink:
 
     def report(self, done: int, total: int, note: str) -> None:
         self.reports.append((done, total, note))
+
+
+UNKNOWN_LONG_AGO = b'{"reason":"unknown_task","endedMs":1000}\n'
 
 
 class Scene:
@@ -394,7 +398,9 @@ def test_a_retry_that_does_not_throw_counts_whatever_comes_after(scene: Scene) -
 def test_what_cannot_be_opened_is_a_dead_letter_which_ran_not(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settlement = scene.runner.run(message(task="unknown", head=head(ignore_result=False)))
+    settlement = scene.runner.run(
+        message(task="unknown", head=head(ignore_result=False), history=UNKNOWN_LONG_AGO)
+    )
     outcome = settlement.outcome
     assert isinstance(outcome, DeadLetter)
     assert (outcome.reason, settlement.run_ms) == ("unknown_task", None)
@@ -406,8 +412,34 @@ def test_what_cannot_be_opened_is_a_dead_letter_which_ran_not(
     assert "unknown[id-1] is undeliverable" in caplog.text
 
 
+def test_a_task_that_is_unknown_here_is_left_to_newer_workers(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    settlement = scene.runner.run(message(task="unknown", head=head(ignore_result=False)))
+    outcome = settlement.outcome
+    assert isinstance(outcome, Postpone)
+    assert (outcome.delay_ms, settlement.run_ms) == (1000, None)
+    assert "unknown[id-1] is left to other workers for 300 s" in caplog.text
+    assert scene.state() == "PENDING"
+
+    assert outcome.failure is not None
+    line = outcome.failure.line(attempt=0, delivery=1)
+    again = scene.runner.run(message(task="unknown", history=line + b"\n")).outcome
+    assert again == Postpone(delay_ms=1000), "its history says so once"
+
+
+def test_who_does_not_want_to_wait_for_newer_workers_says_so(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = QueuePolicy.model_validate({"deadLetter": {"unknownTaskSeconds": 0}})
+    monkeypatch.setattr(scene.runner, "policy", lambda: policy)
+    assert isinstance(scene.runner.run(message(task="unknown")).outcome, DeadLetter)
+
+
 def test_nobody_hears_of_an_undeliverable_message_whose_result_nobody_wants(scene: Scene) -> None:
-    scene.runner.run(message(task="unknown", head=head(ignore_result=True)))
+    scene.runner.run(
+        message(task="unknown", head=head(ignore_result=True), history=UNKNOWN_LONG_AGO)
+    )
     assert scene.state() == "PENDING"
     scene.runner.run(message(body=b"nonsense", head=b"nonsense"))
     assert scene.state() == "FAILURE", "what its head says cannot be read"

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Settles leased messages with any outcome but Done. ARGV: the count, then eight values for each:
--- stream letter, entry id, outcome (R retry, X dead letter, I discard), delay ms, reason,
+-- stream letter, entry id, outcome (R retry, X dead letter, I discard, W wait), delay ms, reason,
 -- history line ('' none), '1' when head and body are replaced, run time in ms ('' when user code did not
 -- run: no attempt is counted); then, for replaced ones only, the new head and body. Returns the indexes (from 0) whose lease was no longer held.
 local now = now_ms()
@@ -18,7 +18,7 @@ for n = 0, tonumber(ARGV[1]) - 1 do
   if not v then
     lost[#lost + 1] = n
   else
-    v[DELIVERY] = int(v[DELIVERY] + 1)
+    if outcome ~= 'W' then v[DELIVERY] = int(v[DELIVERY] + 1) end
     if run ~= '' then
       v[ATTEMPT] = int(v[ATTEMPT] + 1)
       runs[#runs + 1] = tonumber(run)
@@ -28,6 +28,8 @@ for n = 0, tonumber(ARGV[1]) - 1 do
     if outcome == 'R' then
       count('retried', 1)
       if delay > 0 then make_delayed(v, now + delay, now) else make_ready(v) end
+    elseif outcome == 'W' then
+      make_delayed(v, now + delay, now)
     elseif outcome == 'X' then
       make_dead(v, reason)
     else

@@ -320,4 +320,40 @@ EDITS = (
         "        if not self._consumer.inflight.running:\n            self._stop()\n",
         "        self._stop()\n",
     ),
+    Edit(
+        "a rate limit is not kept",
+        "src/celeriac/worker/rate_limits.py",
+        "        if wait_s <= 0:",
+        "        if wait_s >= 0:",
+    ),
+    Edit(
+        "a time to start is handed out twice",
+        "src/celeriac/worker/rate_limits.py",
+        "            self._next[place] = start + self._intervals[task]\n",
+        "",
+    ),
+    Edit(
+        "what has waited for its time waits again",
+        "src/celeriac/worker/rate_limits.py",
+        " or message.history.startswith(_MARK):",
+        ":",
+    ),
+    Edit(
+        "nobody asks for the rate limit",
+        _RUNNER,
+        "if message.task in self._rates and (later",
+        "if not message.task and (later",
+    ),
+    Edit(
+        "what newer workers know is buried by older ones",
+        _RUNNER,
+        "            if later is not None:\n                return Settlement(message, later)\n            logger",
+        "            logger",
+    ),
+    Edit(
+        "an unknown task waits for ever",
+        _RUNNER,
+        "if now - since < grace_ms else None",
+        "if since else None",
+    ),
 )

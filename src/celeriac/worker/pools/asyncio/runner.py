@@ -25,7 +25,7 @@ from celery.loaders.base import BaseLoader
 from celery.worker import state as worker_state
 from pydantic import BaseModel
 
-from celeriac.broker.message import Discard, Message, RetryAt, Settlement
+from celeriac.broker.message import Discard, Lease, Message, Postpone, RetryAt, Settlement
 from celeriac.client import progress
 from celeriac.worker import notify
 from celeriac.worker.attempt import Attempt
@@ -99,6 +99,8 @@ class CoroutineRunner(AttemptRunner):
         self._soft_s = soft_s
         self._hard_s = hard_s
         self._traits: dict[str, Traits | None] = {}
+        #: What :meth:`live` found has to wait for its time. Written by the loop, taken out by who runs it.
+        self._later: dict[Lease, Postpone] = {}
         stacks.keep_tasks_per_context()
         for task in self.app.tasks.values():
             self._adopt(task)
@@ -114,6 +116,9 @@ class CoroutineRunner(AttemptRunner):
             return None
         if traits is None or message.id in worker_state.revoked:
             return None
+        if name in self._rates and (later := self._rates.wait(message, worker=self.worker)):
+            self._later[message.lease] = later
+            return None
         try:
             call = self._decoder.decode(message)
         except Undeliverable:
@@ -123,6 +128,11 @@ class CoroutineRunner(AttemptRunner):
         )
         attempt = self._attempt(message, call)
         return Live(attempt, traits, call.context(), copy_context(), soft_s, hard_s)
+
+    def run(self, message: Message) -> Settlement:
+        """Run one message whole, in this thread."""
+        later = self._later.pop(message.lease, None)
+        return super().run(message) if later is None else Settlement(message, later)
 
     def begins_quickly(self, live: Live) -> bool:
         """Whether :meth:`begin` calls nobody."""
