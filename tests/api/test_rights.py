@@ -37,7 +37,7 @@ def test_rights_in_one_namespace_are_enough_to_look_after_it(kube: Kube, broker:
         until(lambda: kube.condition("orders", "Ready") == ("True", "Running"))
         kube.delete(kinds.QUEUES, "orders")
         until(lambda: kube.find(kinds.QUEUES, "orders") is None)
-        assert "status" not in elsewhere.queue("orders")
+        assert elsewhere.queue("orders")["status"] == {"observedGeneration": -1}, "nobody wrote it"
         assert operator.metric("mq_api_requests_total", code="403") == 0, "it asks for nothing else"
         assert "orbidden" not in operator.log
     finally:

@@ -6,6 +6,7 @@ them, and a test holds them against the installed Celery, so that a name which C
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -314,6 +315,10 @@ SIGNALS: dict[str, Fate] = {
 }
 
 
+#: What tells whether a module of the standard library was replaced by one for greenlets.
+_PATCHERS = {"gevent.monkey": "is_module_patched", "eventlet.patcher": "is_monkey_patched"}
+
+
 class NotRunnable(CeleriacError, ValueError):
     """The app has what this worker would run wrongly: better not to start."""
 
@@ -347,7 +352,14 @@ def without_effect(app: Celery) -> Iterator[str]:
 
 
 def must_be_runnable(app: Celery) -> None:
-    """Raise NotRunnable when a task brings a part of Celery's own consumer with it."""
+    """Raise NotRunnable for tasks that need Celery's own consumer, and for an app patched for greenlets."""
+    for patcher, patched in _PATCHERS.items():
+        module = sys.modules.get(patcher)
+        if module is not None and getattr(module, patched)("socket"):
+            raise NotRunnable(
+                f"{patcher.partition('.')[0]} has patched sockets and threads, and no pool here can run "
+                "with that: leave it out for workers; for hundreds of tasks at once there is --pool asyncio"
+            )
     for task in _own_tasks(app):
         for name in ("Strategy", "Request"):
             if getattr(task, name, None) != getattr(Task, name):

@@ -42,23 +42,38 @@ class Link:
         #: Questions in a row that got no answer. Written and read by who has asked: a lost count makes a wait
         #: shorter, no more.
         self._failures = 0
+        #: Whether it has answered, ever. Written and read by who has asked.
+        self._met = False
 
     def ask(self, call: Callable[[], T]) -> T | None:
         """Ask the broker; None when it could not answer, after a short wait."""
         try:
             answer = call()
         except QueueNotDeclared:
-            self._after_trouble("no record, so it gets the default policy", self._declare)
+            if not self._met:
+                # Nobody has declared it before its first worker came: that is no trouble.
+                self._met = True
+                logger.info("queue %s is new: it gets the default policy", self.queue.name)
+                self._give_record()
+                return None
+            self._after_trouble("no record, so it gets the default policy", self._give_record)
             return None
         except redis.RedisError as error:
             self._after_trouble(f"{type(error).__name__}: {error}")
             return None
         if self.connected_since is None:
+            self._met = True
             self.connected_since = self._machine.monotonic()
             if self._failures:
                 logger.info("queue %s: the broker answers again", self.queue.name)
             self._failures = 0
         return answer
+
+    def _give_record(self) -> None:
+        try:
+            self._declare()
+        except redis.RedisError:
+            logger.debug("queue %s: declaring failed", self.queue.name, exc_info=True)
 
     def _after_trouble(self, text: str, remedy: Callable[[], object] | None = None) -> None:
         self.connected_since = None
@@ -67,9 +82,6 @@ class Link:
             logger.error(
                 "queue %s: %s; holding what is leased and trying again", self.queue.name, text
             )
-        try:
-            if remedy is not None:
-                remedy()
-        except redis.RedisError:
-            logger.debug("queue %s: declaring failed", self.queue.name, exc_info=True)
+        if remedy is not None:
+            remedy()
         self._closing.wait(min(LONGEST_RETRY_S, RETRY_S * 2 ** min(self._failures, 6)))

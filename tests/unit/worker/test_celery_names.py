@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -126,6 +129,22 @@ def test_an_attribute_of_annotations_is_told() -> None:
     app.task(shared=False, name="t.x")(nothing)
 
     assert [line.partition(" has")[0] for line in without_effect(app)] == ["acks_on_timeout of t.x"]
+
+
+@pytest.mark.parametrize(
+    ("patcher", "asked"),
+    [("gevent.monkey", "is_module_patched"), ("eventlet.patcher", "is_monkey_patched")],
+)
+@pytest.mark.parametrize("patched", [True, False])
+def test_an_app_that_is_patched_for_greenlets_gets_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, patcher: str, asked: str, patched: bool
+) -> None:
+    # Neither can be undone in a process that has more tests to run.
+    module = SimpleNamespace(**{asked: lambda name: patched and name == "socket"})
+    monkeypatch.setitem(sys.modules, patcher, module)
+
+    with pytest.raises(NotRunnable, match="--pool asyncio") if patched else nullcontext():
+        must_be_runnable(app_with())
 
 
 @pytest.mark.parametrize("name", ["Strategy", "Request"])

@@ -102,7 +102,10 @@ class Scene:
         self.queue.signing = signing
         self.sink = Sink()
         self.decoder = Decoder(self.app, queue=self.queue, hostname="w")
-        self.runner = AttemptRunner(
+        self.runner = self.make_runner()
+
+    def make_runner(self) -> AttemptRunner:
+        return AttemptRunner(
             app=self.app,
             queue=self.queue,
             worker="w",
@@ -426,6 +429,19 @@ def test_a_task_that_is_unknown_here_is_left_to_newer_workers(
     line = outcome.failure.line(attempt=0, delivery=1)
     again = scene.runner.run(message(task="unknown", history=line + b"\n")).outcome
     assert again == Postpone(delay_ms=1000), "its history says so once"
+
+
+def test_a_task_over_its_rate_limit_is_handed_back_until_its_time() -> None:
+    scene = Scene()
+    scene.app.tasks["t"].rate_limit = "2/s"
+    scene.runner = scene.make_runner()
+    ran: list[str] = []
+    first, second = (scene.run(lambda task: ran.append(task.request.id)) for _ in range(2))
+    assert (first.outcome, ran) == (DONE, ["id-1"])
+    assert isinstance(second.outcome, Postpone)
+    assert (0 < second.outcome.delay_ms <= 500, second.run_ms) == (True, None)
+    history = b'{"reason":"rate_limited"}\n'
+    assert scene.run(lambda task: None, history=history).outcome == DONE
 
 
 def test_who_does_not_want_to_wait_for_newer_workers_says_so(

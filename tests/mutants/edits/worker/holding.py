@@ -31,8 +31,8 @@ EDITS = (
     Edit(
         "a record that is gone is not declared again",
         _LINK,
-        "                remedy()\n",
-        "                pass\n",
+        "            remedy()\n",
+        "            pass\n",
     ),
     Edit(
         "settle never asks",

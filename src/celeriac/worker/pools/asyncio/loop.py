@@ -9,25 +9,26 @@ from __future__ import annotations
 import asyncio
 import select
 import selectors
-import sys
 from typing import Any
 
 #: What ``select`` can watch.
 _LARGEST_FD = 1023
 #: Longer waits may be late by a millisecond.
 _EXACT_S = 0.1
+#: An app patched for greenlets has none, on Linux either; it is told that it cannot run, a little later.
+_HAS_EPOLL = hasattr(selectors, "EpollSelector")
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
     """Make the loop, which nobody runs yet; another kind, if the app has installed one, is taken as it is."""
     loop = asyncio.new_event_loop()
-    if sys.platform != "linux" or type(loop) is not asyncio.SelectorEventLoop:
+    if not _HAS_EPOLL or type(loop) is not asyncio.SelectorEventLoop:
         return loop
     loop.close()
     return asyncio.SelectorEventLoop(_ExactSelector())
 
 
-if sys.platform == "linux":
+if _HAS_EPOLL:
 
     class _ExactSelector(selectors.EpollSelector):
         def select(self, timeout: float | None = None) -> list[Any]:
