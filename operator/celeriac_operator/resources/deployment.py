@@ -105,6 +105,10 @@ def _pod_spec(queue: MessageQueue, *, image: str, broker: BrokerSecret) -> Objec
             {"name": "broker-ca", "secret": {"secretName": broker.secret, "items": items}}
         )
     return {
+        # The kernel keeps from a namespace's first process each signal that it has no handler for, and leaves
+        # it the orphans. So that is the pod's pause process: a worker that is told to end before it has
+        # imported its app ends, in whatever image, and what its tasks left behind is reaped.
+        "shareProcessNamespace": True,
         "terminationGracePeriodSeconds": worker.drain_seconds + GRACE_SECONDS,
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,

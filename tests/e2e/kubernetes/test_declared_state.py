@@ -6,11 +6,18 @@ import json
 import time
 
 from celeriac import Job
-from tests.e2e.kubernetes.harness import Platform, lives
+from tests.e2e.kubernetes.harness import Object, Platform, lives
 from tests.e2e.kubernetes.load import Load
 from tests.e2e.kubernetes.waiting import eventually, stays
 
 ONE_WORKER = {"minReplicas": 1, "maxReplicas": 2}
+#: A process whose parent ends before it does.
+ORPHAN = "import os\nif os.fork() == 0:\n    os.fork()\n    os._exit(0)\nos.wait()"
+STATES = """
+from pathlib import Path
+for it in Path("/proc").glob("[0-9]*/stat"):
+    print(it.read_text().rpartition(")")[2].split()[0])
+"""
 
 
 def test_a_policy_is_on_the_broker_at_once_and_starts_nobody_anew(
@@ -43,6 +50,37 @@ def test_a_policy_is_on_the_broker_at_once_and_starts_nobody_anew(
     platform.wait_ready(name)
     assert lives(platform.pods(name, leaving=True)) == before
     assert platform.get("deployment", name)["metadata"]["generation"] == generation
+
+
+def test_a_worker_that_is_told_to_end_while_it_starts_ends_at_once(
+    platform: Platform, name: str
+) -> None:
+    """As the first process of its container it would not hear of it, and live for its drain time."""
+    platform.declare(name, autoscaling=ONE_WORKER, worker={"drainSeconds": 60})
+    for _ in range(3):
+        (pod,) = eventually(
+            lambda: [it for it in platform.pods(name) if _has_started(it)],
+            seconds=60,
+            what="a pod whose container has started",
+            every=0.05,
+        )
+        began = time.monotonic()
+        platform.kubectl("delete", "pod", pod["metadata"]["name"], "--timeout=60s")
+        assert time.monotonic() - began < 20
+    platform.wait_ready(name)
+
+
+def test_what_a_task_leaves_behind_is_reaped(platform: Platform, name: str) -> None:
+    platform.declare(name, autoscaling=ONE_WORKER)
+    platform.wait_ready(name)
+    (pod,) = platform.ready_pods(name)
+    where = ("exec", pod["metadata"]["name"], "--")
+    platform.kubectl(*where, "python3", "-c", ORPHAN)
+    eventually(
+        lambda: "Z" not in platform.kubectl(*where, "python3", "-c", STATES),
+        seconds=10,
+        what="no zombies",
+    )
 
 
 def test_another_environment_starts_new_workers_and_loses_nothing(
@@ -179,3 +217,7 @@ def versions(platform: Platform, name: str) -> dict[str, str]:
     return {
         f"{it['kind']} {it['metadata']['name']}": it["metadata"]["resourceVersion"] for it in mine
     }
+
+
+def _has_started(pod: Object) -> bool:
+    return any("running" in it["state"] for it in pod["status"].get("containerStatuses", ()))

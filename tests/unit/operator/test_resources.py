@@ -95,6 +95,12 @@ def test_the_grace_outlasts_the_drain() -> None:
     assert pod(worker={"drainSeconds": 300})["terminationGracePeriodSeconds"] > 300
 
 
+def test_a_worker_is_not_the_first_process_of_its_pod_unless_somebody_wants_that() -> None:
+    assert pod()["shareProcessNamespace"] is True
+    own = {"podTemplate": {"spec": {"shareProcessNamespace": False}}}
+    assert pod(worker=own)["shareProcessNamespace"] is False
+
+
 def test_the_broker_decides_readiness_and_never_life() -> None:
     one = container()
     assert (
