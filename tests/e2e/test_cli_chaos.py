@@ -70,8 +70,9 @@ def start(server: Server, tmp_path: Path) -> Start:
 @pytest.mark.parametrize(
     ("options", "faults"),
     [
-        ([], ["kill", "freeze", "term", "child"]),
-        (["--pool", "asyncio"], ["kill", "freeze", "term"]),
+        (["--jobs", "500"], ["kill", "freeze", "term", "child"]),
+        # Coroutines are many at once and soon done: a fault strikes some while there is no end of them.
+        (["--pool", "asyncio", "--jobs", "4000"], ["kill", "freeze", "term"]),
     ],
     ids=["prefork", "asyncio"],
 )
@@ -79,7 +80,7 @@ def test_every_job_is_accounted_for_and_nothing_is_left(
     options: list[str], faults: list[str], server: Server, start: Start, tmp_path: Path
 ):
     rounds = str(len(faults))
-    process = start(*options, "--rounds", rounds, "--jobs", "500", "--seed", "7", "-o", "json")
+    process = start(*options, "--rounds", rounds, "--seed", "7", "-o", "json")
     out, errors = process.communicate(timeout=150)
     assert process.returncode == 0, errors
     found = json.loads(out)

@@ -38,13 +38,12 @@ class RateLimits:
         self._clock = clock
         self._intervals = _intervals(app)
         self._places = {name: place for place, name in enumerate(self._intervals)}
+        #: The tasks that have a limit: whoever runs a message of another need not ask.
+        self.tasks = frozenset(self._intervals)
         # Memory that children inherit, and a lock that ends with the process which holds it.
         self._next = memoryview(mmap(-1, 8 * max(1, len(self._places)))).cast("d")
         self._lock = threading.Lock()
         self._file = _shared_file() if self._places else None
-
-    def __contains__(self, task: str) -> bool:
-        return task in self._intervals
 
     def wait(self, message: Message, *, worker: str) -> Postpone | None:
         """Hand out a time to start; None when that is now."""

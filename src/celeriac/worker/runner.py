@@ -66,6 +66,7 @@ class AttemptRunner:
         self._limits = limits
         self._decoder = decoder
         self._rates = rates if rates is not None else RateLimits(app)
+        self._limited = self._rates.tasks
         self._tracers: dict[str, Any] = {}
         self._preparing = threading.Lock()
         await_for_celery(app, finish)
@@ -85,7 +86,9 @@ class AttemptRunner:
             with notify.harmless(message):
                 notify.revoked(call.task, call.context(), reason="revoked")
             return Settlement(message, Discard("revoked"))
-        if message.task in self._rates and (later := self._rates.wait(message, worker=self.worker)):
+        if message.task in self._limited and (
+            later := self._rates.wait(message, worker=self.worker)
+        ):
             return Settlement(message, later)
         attempt = self._attempt(message, call)
         sink = progress.current.set(self._progress_sink(message))

@@ -184,6 +184,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(min_size=1).map("x-".__add__), values))
 def test_a_users_own_headers_survive_whatever_they_are(headers: dict[str, Any]) -> None:
     decoded = decode(encode({"id": "id1", **headers}), "id1", "t.x")[0]

@@ -39,9 +39,8 @@ def app_with(**conf: Any) -> Celery:
     return app
 
 
-@pytest.mark.parametrize("name", sorted(name for name, _ in flatten(NAMESPACES)))
-def test_every_setting_of_celery_has_a_fate(name: str) -> None:
-    assert fate_of(name) is not None, "Celery has a new setting: say what becomes of it"
+def test_every_setting_of_celery_has_a_fate() -> None:
+    assert [name for name, _ in flatten(NAMESPACES) if fate_of(name) is None] == []
 
 
 def test_every_signal_of_celery_has_a_fate() -> None:

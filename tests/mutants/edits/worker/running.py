@@ -341,7 +341,7 @@ EDITS = (
     Edit(
         "nobody asks for the rate limit",
         _RUNNER,
-        "if message.task in self._rates and (later",
+        "if message.task in self._limited and (later",
         "if not message.task and (later",
     ),
     Edit(

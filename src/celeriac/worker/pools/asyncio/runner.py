@@ -116,7 +116,7 @@ class CoroutineRunner(AttemptRunner):
             return None
         if traits is None or message.id in worker_state.revoked:
             return None
-        if name in self._rates and (later := self._rates.wait(message, worker=self.worker)):
+        if name in self._limited and (later := self._rates.wait(message, worker=self.worker)):
             self._later[message.lease] = later
             return None
         try:
