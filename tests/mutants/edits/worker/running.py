@@ -341,8 +341,8 @@ EDITS = (
     Edit(
         "nobody asks for the rate limit",
         _RUNNER,
-        "if message.task in self._limited and (later",
-        "if not message.task and (later",
+        "if message.task in self._limited and (",
+        "if not message.task and (",
     ),
     Edit(
         "what newer workers know is buried by older ones",
