@@ -254,8 +254,8 @@ class Consumer:
         lost = self.link.ask(lambda: self.queue.renew(self.name, leases + unstarted))
         if lost is None:
             return False
-        inflight.leases_seen = asked
-        inflight.lose(lost)
+        inflight.lose(lost)  # first: what is not stale any more may start at once
+        inflight.seen(unstarted, asked)
         return True
 
     def give_back(self) -> bool:

@@ -10,7 +10,8 @@ under it does not start, and what runs under it is stopped.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Collection, Iterable, Sequence
 from queue import Empty
 
 from celeriac.broker.message import Lease, Message
@@ -40,8 +41,10 @@ class InFlight:
         #: The newest entry that arrived from each stream. Written as `_unstarted`, read by the claimer.
         self.newest: dict[str, str] = {}
         #: When the leases of all that is unstarted were last known to be ours. Written by claimer and
-        #: housekeeper, and by a runner that renews; read by runners.
+        #: housekeeper, and by a runner that renews, under `_seeing`; read by runners.
         self.leases_seen = machine.monotonic()
+        #: Held for no longer than a look at `_unstarted` takes.
+        self._seeing = threading.Lock()
         #: When a message last started. Written by runners, read by the housekeeper.
         self.last_take = machine.monotonic()
         #: Unstarted ones whose lease is gone. Filled by who renews (housekeeper or runner), emptied by
@@ -61,16 +64,27 @@ class InFlight:
         """The leases of what waits, or is about to start."""
         return list(self._unstarted)
 
-    def arrive(self, messages: Iterable[Message], leased_at: float) -> None:
+    def arrive(self, messages: Sequence[Message], leased_at: float) -> None:
         """Take in what a claim handed out, which was asked for at ``leased_at`` (monotonic)."""
-        # By the time of asking: who freezes before the answer is read has slept on these leases.
-        self.leases_seen = min(leased_at, self.leases_seen) if self._unstarted else leased_at
         unstarted, newest, put = self._unstarted, self.newest, self.waiting.put
+        with self._seeing:
+            # By the time of asking: who freezes before the answer is read has slept on these leases.
+            self.leases_seen = min(leased_at, self.leases_seen) if unstarted else leased_at
+            for message in messages:
+                lease = message.lease
+                newest[lease[0]] = lease[1:]
+                unstarted[lease] = None
         for message in messages:
-            lease = message.lease
-            newest[lease[0]] = lease[1:]
-            unstarted[lease] = None
             put(message)
+
+    def seen(self, leases: Collection[Lease], asked: float) -> None:
+        """Note that these were known to be ours or lost at ``asked`` (monotonic).
+
+        What has arrived since was not among them, and may have been slept on.
+        """
+        with self._seeing:
+            if self._unstarted.keys() <= set(leases):
+                self.leases_seen = asked
 
     def begin(self, message: Message, now: float, *, ours: bool) -> bool:
         """Note that a message starts ``now``; if its lease is not surely ``ours``, it goes back: False."""

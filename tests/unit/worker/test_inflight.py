@@ -64,6 +64,19 @@ def test_leases_count_from_when_the_first_of_what_waits_was_asked_for(inflight: 
     assert inflight.leases_seen == 999
 
 
+def test_what_arrives_while_others_are_renewed_does_not_count_as_renewed(
+    inflight: InFlight,
+) -> None:
+    """A claim's answer that is read after a freeze, by one thread, while another renews."""
+    inflight.arrive([ONE], 1000)
+    asked_for = inflight.unstarted
+    inflight.arrive([TWO], 900)
+    inflight.seen(asked_for, 2000)
+    assert inflight.leases_seen == 900
+    inflight.seen(inflight.unstarted, 2001)
+    assert inflight.leases_seen == 2001
+
+
 def test_a_lease_that_is_lost_while_it_waits_keeps_its_message_from_starting(
     inflight: InFlight, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -99,7 +99,7 @@ EDITS = (
     Edit(
         "leases count from the newest claim",
         _INFLIGHT,
-        "min(leased_at, self.leases_seen) if self._unstarted else leased_at",
+        "min(leased_at, self.leases_seen) if unstarted else leased_at",
         "leased_at",
     ),
     Edit(
@@ -328,5 +328,11 @@ EDITS = (
         _MAIN,
         "return 1 if worker.broker_check.refused else 0",
         "return 0",
+    ),
+    Edit(
+        "what has arrived since a renewal counts as renewed",
+        "src/celeriac/worker/inflight.py",
+        "            if self._unstarted.keys() <= set(leases):",
+        "            if leases is not None:",
     ),
 )
