@@ -6,17 +6,8 @@ them, and a test holds them against the installed Celery, so that a name which C
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from celery import Celery
-from celery.app.defaults import NAMESPACES, flatten
-from celery.app.task import Task
-
-from celeriac.spec.errors import CeleriacError
-from celeriac.transport.url import KEPT_TRANSPORT_OPTIONS
+from typing import Literal
 
 Verdict = Literal["kept", "differs", "no effect", "refused"]
 #: Celery's settings of these beginnings belong to parts that are Celery's own code here as well.
@@ -61,13 +52,10 @@ def _without(text: str) -> Fate:
 
 _DECLARED = "the MessageQueue declares it: `worker.{}`"
 _SERVER = "the broker's URL says it"
-_LEASES = "leases take its place; a message is acknowledged when its outcome is settled"
+LEASES = "leases take its place; a message is acknowledged when its outcome is settled"
 _ON_REDIS = "only for AMQP servers, as in Celery on Redis"
 _NO_EVENTS = "workers send no events"
 _OUR_CONSUMER = "the worker's consumer is its own"
-
-#: Of kombu's Redis transport: when it takes a message away from a worker.
-_OF_ACKNOWLEDGING = frozenset({"visibility_timeout", "ack_emulation", "unacked_restore_limit"})
 
 SETTINGS: dict[str, Fate] = {
     "accept_content": _differs("kept; but pickle is refused unless it stands here"),
@@ -162,7 +150,7 @@ SETTINGS: dict[str, Fate] = {
     "timezone": _KEPT,
     "worker_agent": _without(_OUR_CONSUMER),
     "worker_autoscaler": _without(_DECLARED.replace("worker.{}", "autoscaling")),
-    "worker_cancel_long_running_tasks_on_connection_loss": _without(_LEASES),
+    "worker_cancel_long_running_tasks_on_connection_loss": _without(LEASES),
     "worker_concurrency": _without(_DECLARED.format("concurrency")),
     "worker_consumer": _without(_OUR_CONSUMER),
     "worker_deduplicate_successful_tasks": _KEPT,
@@ -170,7 +158,7 @@ SETTINGS: dict[str, Fate] = {
     "worker_direct": _without("a worker serves one queue; send to it by name"),
     "worker_disable_prefetch": _differs("nothing is claimed ahead of tasks that take long"),
     "worker_disable_rate_limits": _KEPT,
-    "worker_enable_prefetch_count_reduction": _without(_LEASES),
+    "worker_enable_prefetch_count_reduction": _without(LEASES),
     "worker_enable_remote_control": _KEPT,
     "worker_enable_soft_shutdown_on_idle": _without(_DECLARED.format("drainSeconds")),
     "worker_eta_task_limit": _without("delayed messages wait on the broker, not in workers"),
@@ -315,73 +303,9 @@ SIGNALS: dict[str, Fate] = {
 }
 
 
-#: What tells whether a module of the standard library was replaced by one for greenlets.
-_PATCHERS = {"gevent.monkey": "is_module_patched", "eventlet.patcher": "is_monkey_patched"}
-
-
-class NotRunnable(CeleriacError, ValueError):
-    """The app has what this worker would run wrongly: better not to start."""
-
-
 def fate_of(setting: str) -> Fate | None:
     """What becomes of a setting; None for a name that this release has not heard of."""
     for beginning, text in CELERYS_OWN.items():
         if setting.startswith(beginning):
             return Fate("kept", text)
     return SETTINGS.get(setting)
-
-
-def without_effect(app: Celery) -> Iterator[str]:
-    """Say of each setting and task attribute that somebody has set and that does nothing here, what to do."""
-    for name, option in flatten(NAMESPACES):
-        fate = fate_of(name)
-        if fate is not None and fate.verdict == "no effect":
-            value = app.conf.get(name)
-            if value != option.default and value is not None:
-                yield f"{name} = {value!r} has no effect: {fate.text}"
-    for name in sorted({*(app.conf.broker_transport_options or ())} - {*KEPT_TRANSPORT_OPTIONS}):
-        why = _LEASES if name in _OF_ACKNOWLEDGING else "the broker's URL says how to talk to it"
-        yield f"broker_transport_options[{name!r}] has no effect: {why}"
-    plain = _plain_task(app)
-    for name, fate in ATTRIBUTES.items():
-        if fate.verdict == "no effect":
-            usual = (None, getattr(plain, name, None))
-            own = _own_tasks(app)
-            if tasks := sorted(it.name for it in own if getattr(it, name, None) not in usual):
-                yield f"{name} of {_few(tasks)} has no effect: {fate.text}"
-
-
-def must_be_runnable(app: Celery) -> None:
-    """Raise NotRunnable for tasks that need Celery's own consumer, and for an app patched for greenlets."""
-    for patcher, patched in _PATCHERS.items():
-        module = sys.modules.get(patcher)
-        if module is not None and getattr(module, patched)("socket"):
-            raise NotRunnable(
-                f"{patcher.partition('.')[0]} has patched sockets and threads, and no pool here can run "
-                "with that: leave it out for workers; for hundreds of tasks at once there is --pool asyncio"
-            )
-    for task in _own_tasks(app):
-        for name in ("Strategy", "Request"):
-            if getattr(task, name, None) != getattr(Task, name):
-                raise NotRunnable(f"{task.name} has a {name} of its own: {ATTRIBUTES[name].text}")
-
-
-def _own_tasks(app: Celery) -> list[Any]:
-    return [task for name, task in app.tasks.items() if not name.startswith("celery.")]
-
-
-def _plain_task(app: Celery) -> Any:
-    """A task that says nothing for itself, in an app with the same settings."""
-    conf = {setting: app.conf.get(setting) for _, setting in Task.from_config}
-    plain = Celery(set_as_current=False)
-    plain.conf.update(conf)
-    return plain.task(name="plain", shared=False)(_nothing)
-
-
-def _nothing() -> None:
-    pass
-
-
-def _few(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

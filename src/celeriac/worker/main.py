@@ -19,8 +19,8 @@ from celery.concurrency import get_implementation
 
 from celeriac.transport.amqp import declare_bindings
 from celeriac.worker import http
+from celeriac.worker.app_check import must_be_runnable, without_effect
 from celeriac.worker.broker_check import BrokerCheck
-from celeriac.worker.celery_names import must_be_runnable, without_effect
 from celeriac.worker.context import WorkerContext
 from celeriac.worker.options import WorkerOptions, check
 from celeriac.worker.pools import pool_class

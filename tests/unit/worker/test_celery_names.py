@@ -12,15 +12,13 @@ import pytest
 from celery import Celery, Task, signals
 from celery.app.defaults import NAMESPACES, flatten
 
+from celeriac.worker.app_check import NotRunnable, must_be_runnable, without_effect
 from celeriac.worker.celery_names import (
     ATTRIBUTES,
     OPTIONS,
     SETTINGS,
     SIGNALS,
-    NotRunnable,
     fate_of,
-    must_be_runnable,
-    without_effect,
 )
 
 #: Attributes that are no settings: what Celery's task is made of.

@@ -21,8 +21,8 @@ from celeriac.broker.message import DONE, Claim
 from celeriac.broker.queue import Queue
 from celeriac.worker import http as endpoints
 from celeriac.worker import run_worker
+from celeriac.worker.app_check import NotRunnable
 from celeriac.worker.broker_check import BrokerCheck
-from celeriac.worker.celery_names import NotRunnable
 from celeriac.worker.closing import Closing
 from celeriac.worker.consumer import LONGEST_WAIT_S
 from celeriac.worker.context import BROKER_TIMEOUT_S, SHORTEST_TIMEOUT_S, WorkerContext
