@@ -18,6 +18,8 @@ def target(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[
     with ExitStack() as stack:
 
         def make(**options: Any) -> Target:
-            return stack.enter_context(Target(tmp_path, seed=request.node.name, **options))
+            made = stack.enter_context(Target(tmp_path, seed=request.node.name, **options))
+            made.queue.declare(made.policy_of({}))
+            return made
 
         yield make

@@ -42,7 +42,7 @@ class Shop(Target):
         self.admin = self.as_admin()
         self.login = self.user("worker", *acl_rule(PREFIX).split())
         self.queue = Queue(connect(self.login), "chaos", prefix=PREFIX, lease_ms=2000)
-        self.queue.declare(QueuePolicy())
+        self.queue.declare(QueuePolicy.model_validate({"deadLetter": {"unknownTaskSeconds": 0}}))
         self.client = Client(self.login)
         self.environment["CELERIAC_BROKER_URL"] = self.login
 

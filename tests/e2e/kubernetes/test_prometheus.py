@@ -26,7 +26,12 @@ def prometheus(platform: Platform, own_cluster: Cluster) -> Iterator[Prometheus]
 def test_prometheus_scrapes_the_operator_and_its_numbers_are_the_brokers(
     platform: Platform, prometheus: Prometheus, name: str
 ) -> None:
-    platform.declare(name, retry={"maxAttempts": 1}, autoscaling={"maxReplicas": 1})
+    platform.declare(
+        name,
+        retry={"maxAttempts": 1},
+        deadLetter={"unknownTaskSeconds": 0},
+        autoscaling={"maxReplicas": 1},
+    )
     platform.wait_ready(name)
     client = platform.client()
     good = [Job("e2e.work", args=(name, n)) for n in range(40)]
