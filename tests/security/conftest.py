@@ -18,8 +18,6 @@ def target(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[
     with ExitStack() as stack:
 
         def make(**options: Any) -> Target:
-            made = stack.enter_context(Target(tmp_path, seed=request.node.name, **options))
-            made.queue.declare(made.policy_of({}))
-            return made
+            return stack.enter_context(Target(tmp_path, seed=request.node.name, **options))
 
         yield make

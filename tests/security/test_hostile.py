@@ -152,6 +152,7 @@ def test_thousands_of_garbage_entries_become_dead_letters(
 
 def test_names_cannot_write_lines_into_logs(target: Callable[..., Target]) -> None:
     victim = target()
+    victim.queue.declare(victim.policy_of({}))
     worker_set = victim.worker_set("solo")
     victim.xadd(victim.fields(victim.call("x"), i="a\nFORGED line", t="no\r\nFORGED line"))
     eventually(lambda: victim.queue.stats().dead, within_s=20)

@@ -28,7 +28,10 @@ OLD = "k1:" + base64.b64encode(b"1" * 32).decode()
 NEW = "k2:" + base64.b64encode(b"2" * 32).decode()
 FOREIGN = "k2:" + base64.b64encode(b"x" * 32).decode()
 KEYS = {"CELERIAC_SIGNING_KEYS": f"{NEW},{OLD}"}
-FAST = {"retry": {"backoff": {"initialSeconds": 0, "maxSeconds": 0}}}
+FAST = {
+    "retry": {"backoff": {"initialSeconds": 0, "maxSeconds": 0}},
+    "deadLetter": {"unknownTaskSeconds": 0},
+}
 
 
 @pytest.fixture
