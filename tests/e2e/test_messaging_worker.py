@@ -292,7 +292,7 @@ _IMPATIENT = QueuePolicy.model_validate(
                 {"error": "LookupError", "action": "Discard"},
             ],
         },
-        "deadLetter": {"maxDeliveries": 1},
+        "deadLetter": {"unknownTaskSeconds": 0, "maxDeliveries": 1},
     }
 )
 
